@@ -1,0 +1,152 @@
+//! How long a server asks to be left alone.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::provider::Response;
+
+/// No header makes a model wait longer: after that it is asked again.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// From `retry-after`, else from the `x-ratelimit-reset-*` headers.
+pub(super) fn asked_for(response: &Response, now_unix: u64) -> Option<Duration> {
+    asked_for_by_retry_after(response, now_unix).or_else(|| asked_for_by_reset(response))
+}
+
+/// From `retry-after-ms` and `retry-after`, which is seconds or a date.
+pub(super) fn asked_for_by_retry_after(response: &Response, now_unix: u64) -> Option<Duration> {
+    let millis = response
+        .header("retry-after-ms")
+        .and_then(number)
+        .and_then(|ms| seconds(ms / 1000.0));
+    millis.or_else(|| {
+        let text = response.header("retry-after")?;
+        number(text).map_or_else(|| until(text, now_unix), seconds)
+    })
+}
+
+// A limit that still has something remaining is not the one that was hit. Where no header says what remains, the
+// longest wait is the safe one.
+fn asked_for_by_reset(response: &Response) -> Option<Duration> {
+    ["requests", "tokens"]
+        .iter()
+        .filter(|what| {
+            let remaining = response
+                .header(&format!("x-ratelimit-remaining-{what}"))
+                .and_then(number);
+            remaining.is_none_or(|remaining| remaining <= 0.0)
+        })
+        .filter_map(|what| span(response.header(&format!("x-ratelimit-reset-{what}"))?))
+        .max()
+}
+
+fn until(date: &str, now_unix: u64) -> Option<Duration> {
+    let at = httpdate::parse_http_date(date.trim())
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
+    bounded(at.checked_sub(Duration::from_secs(now_unix))?)
+}
+
+/// A span as Go prints it: `6m0s`, `1h2m3.5s`, `12ms`; a bare number counts seconds.
+fn span(text: &str) -> Option<Duration> {
+    if let Some(number) = number(text) {
+        return seconds(number);
+    }
+    let mut rest = text.trim();
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let (figure, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, tail) = tail.split_at(
+            tail.find(|c: char| c.is_ascii_digit())
+                .unwrap_or(tail.len()),
+        );
+        let factor = match unit {
+            "d" => 86_400.0,
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" | "μs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total += number(figure)? * factor;
+        rest = tail;
+    }
+    seconds(total)
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.trim()
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite())
+}
+
+fn seconds(number: f64) -> Option<Duration> {
+    bounded(Duration::try_from_secs_f64(number.clamp(0.0, LONGEST.as_secs_f64())).ok()?)
+}
+
+// Zero says nothing; the model's own backoff is better than a storm.
+fn bounded(wait: Duration) -> Option<Duration> {
+    (!wait.is_zero()).then(|| wait.min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    type Headers = &'static [(&'static str, &'static str)];
+
+    fn response(headers: Headers) -> Response {
+        Response {
+            status: 429,
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn headers_and_their_waits() {
+        const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
+        let ms = Duration::from_millis;
+        #[rustfmt::skip]
+        let cases: &[(Headers, Option<Duration>)] = &[
+            (&[], None),
+            (&[("retry-after", "7")], Some(ms(7_000))),
+            (&[("Retry-After", " 1.5 ")], Some(ms(1_500))),
+            (&[("retry-after", "0")], None),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[("retry-after", "1e300")], Some(LONGEST)),
+            (&[("retry-after", "99999999999999999999")], Some(LONGEST)),
+            (&[("retry-after", "soon")], None),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], Some(ms(30_000))),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT")], None),
+            (&[("retry-after", "Sat, 06 Nov 2094 08:49:37 GMT")], Some(LONGEST)),
+            (&[("retry-after-ms", "250"), ("retry-after", "1")], Some(ms(250))),
+            (&[("retry-after", "2"), ("x-ratelimit-reset-requests", "6m0s")], Some(ms(2_000))),
+            (&[("x-ratelimit-reset-requests", "6m0s")], Some(ms(360_000))),
+            (&[("x-ratelimit-reset-tokens", "12ms")], Some(ms(12))),
+            (&[("x-ratelimit-reset-tokens", "1m2.5s")], Some(ms(62_500))),
+            (&[("x-ratelimit-reset-tokens", "20")], Some(ms(20_000))),
+            (&[("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-reset-tokens", "3s")], Some(ms(3_000))),
+            (&[("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-remaining-requests", "0"),
+               ("x-ratelimit-reset-tokens", "9s"), ("x-ratelimit-remaining-tokens", "500")], Some(ms(1_000))),
+            (&[("x-ratelimit-reset-tokens", "-1"), ("x-ratelimit-remaining-tokens", "-1")], None),
+            (&[("x-ratelimit-reset-tokens", "0")], None),
+            (&[("x-ratelimit-reset-tokens", "6 minutes")], None),
+            (&[("x-ratelimit-reset-tokens", "m")], None),
+            (&[("x-ratelimit-reset-tokens", "1.2.3s")], None),
+            (&[("x-ratelimit-reset-tokens", "")], None),
+            (&[("x-ratelimit-reset-tokens", "9999d")], Some(LONGEST)),
+        ];
+        for (headers, wait) in cases {
+            assert_eq!(asked_for(&response(headers), NOW), *wait, "{headers:?}");
+        }
+    }
+}

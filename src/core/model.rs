@@ -1,0 +1,280 @@
+//! How one embedding model is called.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub use crate::provider::{Defaults, Provider};
+use crate::url::Url;
+
+/// pgvector's largest `vector`.
+pub const MAX_DIMENSIONS: usize = 16_000;
+
+/// One embedding model: what `autoembed.create_model` stores.
+#[derive(Clone)]
+pub struct Model {
+    /// The name users call it by.
+    pub name: String,
+    /// The wire format it speaks.
+    pub provider: Provider,
+    /// The name the API knows it by.
+    pub remote: String,
+    /// Length of its vectors, 1 to [`MAX_DIMENSIONS`].
+    pub dimensions: usize,
+    /// Base of the API; `None` is the provider's own.
+    pub url: Option<String>,
+    /// What fits into one request.
+    pub limits: Limits,
+    /// Total time of one request, from the name lookup to the last byte.
+    pub timeout: Duration,
+    /// An object, see [`Model::validate`] for its fields; `Null` counts as empty.
+    pub options: Value,
+}
+
+/// What fits into one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Inputs a request.
+    pub batch_inputs: usize,
+    /// Tokens a request, all inputs together.
+    pub batch_tokens: usize,
+    /// Bytes of text a request, all inputs together.
+    pub batch_bytes: usize,
+    /// Tokens of one input; longer ones are cut.
+    pub input_tokens: usize,
+}
+
+/// What is wrong with a model's definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelError {
+    /// One lower-case sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+impl ModelError {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+// Options may hold headers with keys in them, the URL a key in its query.
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("provider", &self.provider)
+            .field("remote", &self.remote)
+            .field("dimensions", &self.dimensions)
+            .field("limits", &self.limits)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// A model with everything its provider has a default for.
+    #[must_use]
+    pub fn new(name: &str, provider: Provider, remote: &str, dimensions: usize) -> Self {
+        let defaults = provider.defaults();
+        Self {
+            name: name.to_owned(),
+            provider,
+            remote: remote.to_owned(),
+            dimensions,
+            url: None,
+            limits: defaults.limits,
+            timeout: defaults.timeout,
+            options: Value::Null,
+        }
+    }
+
+    /// The base URL: the model's own or the provider's; `None` for a provider that needs no network.
+    #[must_use]
+    pub fn base_url(&self) -> Option<&str> {
+        self.url.as_deref().or(self.provider.defaults().url)
+    }
+
+    /// The host a request goes to, in lower case, for a check against the hosts that are allowed.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        Some(Url::parse(self.base_url()?).ok()?.host)
+    }
+
+    /// Whether a request without a key is pointless.
+    #[must_use]
+    pub fn key_required(&self) -> bool {
+        self.provider.key_required(self.url.as_deref())
+    }
+
+    /// Checks a definition before it is stored.
+    ///
+    /// The options that the HTTP providers know: `headers` (object of strings: sent with each request), `body` (object:
+    /// added to each request's JSON), `document_prefix` and `query_prefix` (strings put before each text that is stored
+    /// or searched for, as some models want); `openai` also `send_dimensions` (boolean), `ollama` also `truncate`
+    /// (boolean).
+    ///
+    /// # Errors
+    /// Dimensions outside 1 to 16,000; an empty name; a limit of zero; a timeout of zero or over an hour; a URL that
+    /// [`Url::parse`] refuses, or none where one is needed; unknown or wrongly typed options.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        if self.name.is_empty() || self.remote.is_empty() {
+            return Err(ModelError::new(
+                "the model has no name",
+                "Give the name that the API knows the model by.",
+            ));
+        }
+        if !(1..=MAX_DIMENSIONS).contains(&self.dimensions) {
+            return Err(ModelError::new(
+                format!(
+                    "dimensions must be between 1 and {MAX_DIMENSIONS}, not {}",
+                    self.dimensions
+                ),
+                "Give the length of the vectors that the model returns.",
+            ));
+        }
+        let Limits {
+            batch_inputs,
+            batch_tokens,
+            batch_bytes,
+            input_tokens,
+        } = self.limits;
+        if [batch_inputs, batch_tokens, batch_bytes, input_tokens].contains(&0) {
+            return Err(ModelError::new(
+                "a limit of the model is zero",
+                "Leave max_batch_inputs, max_batch_tokens and max_input_tokens NULL for the provider's own limits.",
+            ));
+        }
+        if self.timeout.is_zero() || self.timeout > Duration::from_secs(3600) {
+            return Err(ModelError::new(
+                "the timeout must be over zero and at most one hour",
+                "Try '30 seconds'.",
+            ));
+        }
+        self.provider.validate(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use serde_json::json;
+
+    type Change = Box<dyn Fn(&mut Model)>;
+
+    fn model() -> Model {
+        Model::new("m", Provider::OpenAi, "text-embedding-3-small", 1536)
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        for provider in Provider::ALL {
+            Model::new("m", *provider, "r", 8).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let cases: Vec<(&str, Change)> = vec![
+            ("dimensions", Box::new(|m| m.dimensions = 0)),
+            ("dimensions", Box::new(|m| m.dimensions = 16_001)),
+            ("name", Box::new(|m| m.remote = String::new())),
+            ("limit", Box::new(|m| m.limits.batch_inputs = 0)),
+            ("limit", Box::new(|m| m.limits.input_tokens = 0)),
+            ("timeout", Box::new(|m| m.timeout = Duration::ZERO)),
+            (
+                "timeout",
+                Box::new(|m| m.timeout = Duration::from_secs(3601)),
+            ),
+            ("http", Box::new(|m| m.url = Some("ftp://h".into()))),
+            (
+                "user name",
+                Box::new(|m| m.url = Some("https://u:p@h".into())),
+            ),
+            ("options", Box::new(|m| m.options = json!([]))),
+            (
+                "truncat",
+                Box::new(|m| m.options = json!({"truncat": true})),
+            ),
+            (
+                "headers",
+                Box::new(|m| m.options = json!({"headers": {"a": 1}})),
+            ),
+            (
+                "headers",
+                Box::new(|m| m.options = json!({"headers": {"a": "x\r\ny: z"}})),
+            ),
+            (
+                "headers",
+                Box::new(|m| m.options = json!({"headers": {"a b": "x"}})),
+            ),
+            (
+                "headers",
+                Box::new(|m| m.options = json!({"headers": {"Content-Length": "1"}})),
+            ),
+            (
+                "body",
+                Box::new(|m| m.options = json!({"body": {"input": 1}})),
+            ),
+            ("body", Box::new(|m| m.options = json!({"body": "x"}))),
+            (
+                "query_prefix",
+                Box::new(|m| m.options = json!({"query_prefix": 1})),
+            ),
+            (
+                "send_dimensions",
+                Box::new(|m| m.options = json!({"send_dimensions": "yes"})),
+            ),
+        ];
+        for (word, change) in cases {
+            let mut model = model();
+            change(&mut model);
+            let error = model.validate().expect_err(word);
+            assert!(error.message.contains(word), "{word}: {error:?}");
+            assert!(!error.hint.is_empty());
+        }
+    }
+
+    #[test]
+    fn limits_of_the_edges_are_fine() {
+        let mut model = model();
+        for dimensions in [1, 16_000] {
+            model.dimensions = dimensions;
+            model.validate().unwrap();
+        }
+        model.options = json!({"headers": {"x-a": "b"}, "body": {"user": "u"}, "send_dimensions": true, "query_prefix": "q: "});
+        model.validate().unwrap();
+    }
+
+    #[test]
+    fn debug_shows_neither_headers_nor_url() {
+        let mut model = model();
+        model.options = json!({"headers": {"api-key": "canary"}});
+        model.url = Some("https://h/v1?key=canary".into());
+        assert!(!format!("{model:?}").contains("canary"));
+    }
+
+    #[test]
+    fn host_and_key() {
+        let mut model = model();
+        assert_eq!(model.host().as_deref(), Some("api.openai.com"));
+        assert!(model.key_required());
+        model.url = Some("http://LocalHost:8000/v1".into());
+        assert_eq!(model.host().as_deref(), Some("localhost"));
+        assert!(!model.key_required());
+    }
+}

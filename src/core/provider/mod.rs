@@ -1,0 +1,442 @@
+//! The wire formats, one file each.
+//!
+//! A new provider is a file with a [`Spec`] and its line in the table below (and its `mod`).
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::Failure;
+use crate::model::{Limits, Model, ModelError};
+use crate::secret::{REDACTED, Secret};
+use crate::url::Url;
+
+mod local;
+mod ollama;
+mod openai;
+mod options;
+mod vectors;
+
+pub use vectors::{Answer, Vectors};
+
+/// What the rest of the house knows about a provider: data, and its wire format.
+struct Spec {
+    name: &'static str,
+    /// The base of its API, `None` where there is no network.
+    url: Option<&'static str>,
+    limits: Limits,
+    timeout: Duration,
+    key_env: Option<&'static str>,
+    /// Hosts that answer nobody without a key.
+    key_hosts: &'static [&'static str],
+    wire: Option<&'static dyn Wire>,
+}
+
+/// One wire format. It knows JSON; addresses, keys and sizes are handled for it.
+trait Wire: Sync {
+    /// Below the model's url, beginning with a slash.
+    fn path(&self) -> &'static str;
+
+    /// The header that carries the key.
+    fn auth(&self, key: &Secret) -> (&'static str, String) {
+        ("authorization", format!("Bearer {}", key.expose()))
+    }
+
+    /// Options beyond those that every wire format has, all of them booleans.
+    fn switches(&self) -> &'static [&'static str];
+
+    /// Fields of the body that are the format's own and that options may not change.
+    fn own_fields(&self) -> &'static [&'static str];
+
+    /// The request's JSON. `texts` have their prefix already.
+    fn body(&self, model: &Model, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error>;
+
+    /// The answer's vectors, checked.
+    fn read(&self, model: &Model, inputs: usize, body: &[u8]) -> Result<Answer, Failure>;
+}
+
+macro_rules! providers {
+    ($($(#[$doc:meta])* $variant:ident => $spec:path,)*) => {
+        /// Who is asked, and so in which wire format.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Provider { $($(#[$doc])* $variant,)* }
+
+        impl Provider {
+            /// Every provider.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            fn spec(self) -> &'static Spec {
+                match self { $(Self::$variant => &$spec,)* }
+            }
+        }
+    };
+}
+
+providers! {
+    /// OpenAI and every server that speaks its format.
+    OpenAi => openai::SPEC,
+    /// Ollama's own format.
+    Ollama => ollama::SPEC,
+    /// The built-in model: no network.
+    Local => local::SPEC,
+}
+
+/// What a provider has where the model says nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// Base of its API; `None` for the built-in model.
+    pub url: Option<&'static str>,
+    /// What fits into one request.
+    pub limits: Limits,
+    /// Total time of one request.
+    pub timeout: Duration,
+    /// The environment variable that its own SDK reads the key from.
+    pub key_env: Option<&'static str>,
+}
+
+/// The name is no provider's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownProvider(String);
+
+impl fmt::Display for UnknownProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown provider \"{}\"", crate::error::clean(&self.0))
+    }
+}
+
+impl std::error::Error for UnknownProvider {}
+
+impl UnknownProvider {
+    /// What to do: names those that are known.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let known: Vec<&str> = Provider::ALL
+            .iter()
+            .map(|provider| provider.as_str())
+            .collect();
+        format!(
+            "Known providers: {}. Servers that speak OpenAI's format are used with provider \"openai\" and their own url.",
+            known.join(", ")
+        )
+    }
+}
+
+impl FromStr for Provider {
+    type Err = UnknownProvider;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProvider> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|provider| provider.as_str() == name)
+            .ok_or_else(|| UnknownProvider(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Provider {
+    /// The name that `create_model` takes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// What holds where the model says nothing.
+    #[must_use]
+    pub fn defaults(self) -> Defaults {
+        let Spec {
+            url,
+            limits,
+            timeout,
+            key_env,
+            ..
+        } = *self.spec();
+        Defaults {
+            url,
+            limits,
+            timeout,
+            key_env,
+        }
+    }
+
+    /// Whether the server at `url` (`None`: the provider's own) answers nobody without a key.
+    #[must_use]
+    pub fn key_required(self, url: Option<&str>) -> bool {
+        let spec = self.spec();
+        let host = url
+            .or(spec.url)
+            .and_then(|url| Url::parse(url).ok())
+            .map(|url| url.host);
+        host.is_some_and(|host| spec.key_hosts.contains(&host.as_str()))
+    }
+
+    /// Whether its vectors come over HTTP.
+    #[must_use]
+    pub fn is_remote(self) -> bool {
+        self.spec().wire.is_some()
+    }
+
+    /// The part of [`Model::validate`] that differs between providers.
+    pub(crate) fn validate(self, model: &Model) -> Result<(), ModelError> {
+        match self.spec().wire {
+            Some(wire) => {
+                let url = model.base_url().ok_or_else(|| {
+                    ModelError::new("the model has no url", "Give the base of the API as url.")
+                })?;
+                Url::parse(url).map_err(|error| {
+                    ModelError::new(error.to_string(), "The url is the base of the API, such as https://api.openai.com/v1; keys go into api_key_file or api_key_env.")
+                })?;
+                options::validate(&model.options, wire)
+            }
+            None if model.url.is_some() => Err(ModelError::new(
+                "the built-in model has no url",
+                "Leave url NULL.",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a text is sent; some models embed the two differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InputKind {
+    /// A text that is stored.
+    Document,
+    /// A text that is searched for.
+    Query,
+}
+
+/// A header's value. `Debug` shows only what is no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// May be shown.
+    Plain(String),
+    /// May not.
+    Secret(Secret),
+}
+
+impl HeaderValue {
+    /// The text to be sent.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Secret(secret) => secret.expose(),
+        }
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => f.write_str(text),
+            Self::Secret(_) => f.write_str(REDACTED),
+        }
+    }
+}
+
+/// One POST, ready to be sent. `Debug` shows neither keys nor texts.
+#[derive(Clone)]
+pub struct Request {
+    /// Where to.
+    pub url: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, HeaderValue)>,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Total time, from the name lookup to the last byte of the answer.
+    pub timeout: Duration,
+    /// A longer answer is none.
+    pub max_response_bytes: u64,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field(
+                "url",
+                &Url::parse(&self.url).map_or_else(|_| REDACTED.to_owned(), |url| url.public()),
+            )
+            .field("headers", &self.headers)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("timeout", &self.timeout)
+            .field("max_response_bytes", &self.max_response_bytes)
+            .finish()
+    }
+}
+
+/// What a server answered.
+#[derive(Debug, Clone, Default)]
+pub struct Response {
+    /// The status line's number.
+    pub status: u16,
+    /// As they came.
+    pub headers: Vec<(String, String)>,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first header of that name, whatever its case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Space for `inputs` vectors in the widest spelling: a number of 64 bits has at most 24 characters in decimal, with a
+/// comma and a blank 26; an item's own fields fit into 256 bytes, everything around them into 64 KiB.
+fn max_response_bytes(inputs: usize, dimensions: usize) -> u64 {
+    let item = (dimensions as u64).saturating_mul(26).saturating_add(256);
+    (inputs as u64)
+        .saturating_mul(item)
+        .saturating_add(64 * 1024)
+}
+
+/// The request for the vectors of `inputs`, in their order.
+///
+/// # Errors
+/// A [`Failure`] that halts, if the model's url or options are unusable or its provider needs no request.
+pub fn build_request(
+    model: &Model,
+    key: Option<&Secret>,
+    kind: InputKind,
+    inputs: &[&str],
+) -> Result<Request, Failure> {
+    let wire = wire_of(model)?;
+    let url = model.base_url().and_then(|url| Url::parse(url).ok());
+    let url = url.ok_or_else(|| {
+        Failure::halt(
+            "url",
+            "the model's url is not usable",
+            "Create the model with the base of its API as url.",
+        )
+    })?;
+
+    let prefixed: Vec<String>;
+    let mut texts: Vec<&str> = inputs.to_vec();
+    if let Some(prefix) = options::prefix(&model.options, kind) {
+        prefixed = inputs
+            .iter()
+            .map(|text| format!("{prefix}{text}"))
+            .collect();
+        texts = prefixed.iter().map(String::as_str).collect();
+    }
+    let body = wire.body(model, &texts).map_err(|error| {
+        Failure::halt(
+            "options",
+            &format!("the request cannot be written as JSON: {error}"),
+            "Correct the model's options.",
+        )
+    })?;
+
+    let mut headers = vec![
+        (
+            "content-type".to_owned(),
+            HeaderValue::Plain("application/json".to_owned()),
+        ),
+        (
+            "accept".to_owned(),
+            HeaderValue::Plain("application/json".to_owned()),
+        ),
+    ];
+    if let Some(key) = key {
+        let (name, value) = wire.auth(key);
+        headers.push((name.to_owned(), HeaderValue::Secret(secret(&value)?)));
+    }
+    for (name, value) in options::headers(&model.options) {
+        headers.retain(|(have, _)| *have != name);
+        headers.push((name, HeaderValue::Secret(secret(value)?)));
+    }
+    Ok(Request {
+        url: url.join(wire.path()),
+        headers,
+        body,
+        timeout: model.timeout,
+        max_response_bytes: max_response_bytes(inputs.len(), model.dimensions),
+    })
+}
+
+/// The vectors of an answer with status 2xx, in the order of the request's `inputs` inputs.
+///
+/// # Errors
+/// A [`Failure`] for any other status (see [`from_response`](crate::error::from_response), which knows more), for what
+/// is not the provider's format, and if one vector is missing, double, extra, of the wrong length, not finite or all zero.
+pub fn read_answer(model: &Model, inputs: usize, response: &Response) -> Result<Answer, Failure> {
+    if !(200..300).contains(&response.status) {
+        return Err(crate::error::from_response(
+            model, None, inputs, response, 0,
+        ));
+    }
+    wire_of(model)?.read(model, inputs, &response.body)
+}
+
+fn wire_of(model: &Model) -> Result<&'static dyn Wire, Failure> {
+    model.provider.spec().wire.ok_or_else(|| {
+        Failure::halt(
+            "no_network",
+            &format!("model \"{}\" is built in and takes no requests", model.name),
+            "Use a model of another provider.",
+        )
+    })
+}
+
+fn secret(value: &str) -> Result<Secret, Failure> {
+    Secret::new(value).map_err(|error| Failure::halt("api_key", &error.to_string(), error.hint()))
+}
+
+/// The reason why a body is not what it should be, in words for people.
+fn unreadable(inputs: usize, body: &[u8], error: &serde_json::Error) -> Failure {
+    let start = body.trim_ascii_start();
+    // JSON has no spelling for numbers that are none; some servers write them nevertheless, for one input of a batch.
+    if start.starts_with(b"{")
+        && !error.is_eof()
+        && (contains(body, b"NaN") || contains(body, b"Infinity"))
+    {
+        return Failure::bad_vectors(
+            inputs,
+            "bad_vector",
+            "the answer holds a vector that is not finite",
+        );
+    }
+    Failure::bad_answer(&match start.first() {
+        None => "the server answered with nothing".to_owned(),
+        Some(b'<') => "the server answered with a page, not with JSON".to_owned(),
+        Some(_) if error.is_eof() => "the server's answer breaks off".to_owned(),
+        // serde's own text would repeat strings of the answer.
+        Some(_) => format!(
+            "the server's answer is not an embedding answer (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    })
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
+
+/// Adds the fields of the option `body` that the format does not write itself.
+fn extra_fields(model: &Model) -> impl Iterator<Item = (&String, &Value)> {
+    model
+        .options
+        .get("body")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Map::iter)
+}
+
+#[cfg(test)]
+mod tests;
