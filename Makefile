@@ -1,0 +1,40 @@
+# The few verbs people use; each does its own set-up. The work is in scripts/.
+#
+#   PG=17                     the PostgreSQL major to build for (15 to 18; default: the newest that is there)
+#   PG_CONFIG=/path/pg_config  the very server to build for and install into
+#   VERBOSE=1                 show all output of the stages
+
+export PG PG_CONFIG VERBOSE
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test install package fmt lint clean
+# Every verb uses the whole machine by itself, and they share one target directory.
+.NOTPARALLEL:
+
+help: ## list the verbs
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r verb what; do printf '%-16s%s\n' "$$verb" "$$what"; done
+	@echo "  PG=17 or PG_CONFIG=/path/to/pg_config choose the server, as in: make test PG=17"
+
+setup: ## find or install what is needed: PostgreSQL with headers, pgvector, cargo-pgrx
+	@scripts/setup.sh
+
+demo: ## a private server, 200 messages embedded and searched; nothing is left running
+	@scripts/demo.sh
+
+test: ## every check and every test
+	@scripts/test.sh
+
+install: ## build and install into the server that PG_CONFIG names
+	@scripts/install.sh
+
+package: ## a tarball of the release build in target/
+	@scripts/package.sh
+
+fmt: ## format the code
+	@cargo fmt --all
+
+lint: ## format, clippy, documentation, licences: the checks alone
+	@scripts/lint.sh
+
+clean: ## remove builds and private servers; downloaded tools stay in the cache
+	@scripts/clean.sh

@@ -1,0 +1,91 @@
+# The stages of test.sh and lint.sh; sourced, never run. Needs load.sh and stage.sh.
+# Gives: style_checks, in_server_tests, clean_in_server_tests, install_private.
+
+style_checks() {
+  stage "format" cargo fmt --all --check
+  stage "clippy" clippy
+  stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+  if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
+  stage "licences and sources" licence_check
+}
+
+clippy() {
+  cargo clippy -p autoembed --all-targets --no-default-features --features "pg$PG pg_test" -- -D warnings &&
+    cargo clippy --workspace --exclude autoembed --all-targets -- -D warnings
+}
+
+CARGO_DENY_VERSION=0.20.2
+
+cargo_deny_path() {
+  if have cargo-deny; then
+    command -v cargo-deny
+  else
+    ls "$CACHE/tools/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny" 2>/dev/null
+  fi
+}
+
+build_cargo_deny() {
+  cd "$CACHE" && env -u CARGO_TARGET_DIR cargo install cargo-deny --version "=$CARGO_DENY_VERSION" --locked \
+    --root "$CACHE/tools/cargo-deny-$CARGO_DENY_VERSION"
+}
+
+# Not the advisories: they change from day to day and need the network.
+licence_check() { "$(cargo_deny_path)" check bans licenses sources; }
+
+# The user that runs the server where root may not.
+server_user() {
+  local user
+  for user in postgres nobody; do
+    if id "$user" >/dev/null 2>&1; then
+      printf '%s' "$user"
+      return
+    fi
+  done
+  die "root cannot run a PostgreSQL server, and there is no user to run it as" "create one: useradd --system postgres"
+}
+
+in_server_tests() {
+  local data=$PRIVATE_BASE/data home options=()
+  clean_in_server_tests
+  home=$(private_pgrx_home)
+  if [ "$(id -u)" = 0 ]; then
+    mkdir -p "$data"
+    chown "$(server_user)" "$data"
+    options=(--runas "$(server_user)")
+    PATH=$ROOT/scripts/lib/shims:$PATH
+  fi
+  # RUST_BACKTRACE would put backtraces into the DETAIL that clients see.
+  env -u RUST_BACKTRACE USER="$(id -un)" PGRX_HOME="$home" \
+    REAL_CARGO_PGRX="$CARGO_PGRX" CARGO_PGRX="$ROOT/scripts/lib/shims/cargo-pgrx-install" \
+    "$CARGO_PGRX" pgrx test "pg$PG" --package autoembed --no-default-features --features "pg$PG" \
+    --pgdata "$data" "${options[@]}"
+}
+
+# pgrx looks the server up here. Written once: bindings are made again whenever the file is newer.
+private_pgrx_home() {
+  local home=$PRIVATE_BASE/pgrx-pg$PG config
+  config=$(printf '[configs]\npg%s = "%s"' "$PG" "$PRIVATE_PG_CONFIG")
+  mkdir -p "$home"
+  if [ "$(cat "$home/config.toml" 2>/dev/null)" != "$config" ]; then printf '%s\n' "$config" >"$home/config.toml"; fi
+  printf '%s' "$home"
+}
+
+# Stops the servers that a broken run of the in-server tests left, and removes their data.
+clean_in_server_tests() {
+  local data=$PRIVATE_BASE/data file pid
+  if [ ! -d "$data" ]; then return 0; fi
+  for file in "$data"/*/postmaster.pid; do
+    if [ ! -f "$file" ]; then continue; fi
+    pid=$(head -n 1 "$file")
+    # The number may be another process's by now: a postmaster's directory is its data directory.
+    if [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$(dirname "$file")" ]; then
+      kill -QUIT "$pid" 2>/dev/null || true
+      while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+    fi
+  done
+  rm -rf "$data"
+}
+
+install_private() {
+  build_package "$TARGET/release/autoembed-pg$PG" && install_package "$TARGET/release/autoembed-pg$PG" "$PRIVATE_BASE/pg$PG"
+}

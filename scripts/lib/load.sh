@@ -1,0 +1,16 @@
+# What every script but setup.sh starts with; sourced, never run.
+# Gives: common.sh, server.sh, package.sh; what setup.sh found (PG, PG_CONFIG, PGRX_HOME, CARGO_PGRX); TARGET.
+set -euo pipefail
+export LC_ALL=C.UTF-8
+umask 022
+lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+for part in common server package; do
+  # shellcheck source=/dev/null
+  . "$lib/$part.sh"
+done
+
+"$ROOT/scripts/setup.sh"
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+# shellcheck source=/dev/null
+. "$TARGET/setup.env"
+cd "$ROOT"

@@ -1,0 +1,77 @@
+# A private copy of the server for tests and the demo; sourced, never run. Needs common.sh.
+# Gives: private_server, remove_private_servers.
+#
+# PostgreSQL finds its directories from where its own program lies, so a copy of the programs with
+# links to everything else is a whole server of its own: extensions are installed into it without
+# root, and a test build never replaces the one that a running server has loaded.
+
+# Where the copies of this tree lie: readable by the user that runs the server, which the tree of
+# root is not, and short, for socket paths have 107 bytes.
+private_base() {
+  printf '%s/autoembed-%s-%s' "${TMPDIR:-/tmp}" "$(id -u)" "$(printf '%s' "$ROOT" | cksum | cut -d' ' -f1)"
+}
+
+# Makes the copy of PG_CONFIG's server, or finds it, and sets PRIVATE_PG_CONFIG and PRIVATE_BASE.
+private_server() {
+  PRIVATE_BASE=$(private_base)
+  mkdir -p "$PRIVATE_BASE"
+  # The temporary folder is everybody's: somebody else's directory of this name is not ours to trust.
+  [ -O "$PRIVATE_BASE" ] && [ ! -L "$PRIVATE_BASE" ] || die "$PRIVATE_BASE belongs to somebody else" "remove it, or set TMPDIR"
+
+  local prefix=$PRIVATE_BASE/pg$PG stamp
+  stamp="$PG_CONFIG $("$PG_CONFIG" --version) $(cksum <"$("$PG_CONFIG" --bindir)/postgres")"
+  PRIVATE_PG_CONFIG=$prefix$("$PG_CONFIG" --bindir)/pg_config
+  if [ "$(cat "$prefix/stamp" 2>/dev/null)" != "$stamp" ]; then
+    rm -rf "$prefix"
+    copy_server "$prefix"
+    printf '%s' "$stamp" >"$prefix/stamp"
+  fi
+  link_extension vector
+}
+
+copy_server() {
+  local prefix=$1 bin share lib include
+  bin=$("$PG_CONFIG" --bindir)
+  share=$("$PG_CONFIG" --sharedir)
+  lib=$("$PG_CONFIG" --pkglibdir)
+  include=$("$PG_CONFIG" --includedir-server)
+  mkdir -p "$prefix$bin" "$prefix$share/extension" "$prefix$lib" "$prefix$(dirname "$include")"
+  cp -L "$bin"/* "$prefix$bin/"
+  link_all "$share" "$prefix$share"
+  link_all "$share/extension" "$prefix$share/extension"
+  link_all "$lib" "$prefix$lib"
+  ln -sfn "$include" "$prefix$include"
+  # Never the system's build of the extension under test.
+  rm -rf "$prefix$share/extension/autoembed"* "$prefix$share/autoembed" "$prefix$lib/autoembed"*
+
+  local option
+  for option in --bindir --sharedir --pkglibdir --includedir-server; do
+    [ "$("$PRIVATE_PG_CONFIG" "$option")" = "$prefix$("$PG_CONFIG" "$option")" ] ||
+      die "the server of $PG_CONFIG cannot be copied: $option stays $("$PRIVATE_PG_CONFIG" "$option")" \
+        "use a server whose directories share one prefix"
+  done
+}
+
+# Links every entry of FROM that TO does not have.
+link_all() {
+  local from=$1 to=$2 entry
+  for entry in "$from"/*; do
+    if [ ! -e "$to/$(basename "$entry")" ]; then ln -s "$entry" "$to/"; fi
+  done
+}
+
+# An extension that was installed into the server after the copy was made.
+link_extension() {
+  local name=$1 prefix=$PRIVATE_BASE/pg$PG dir entry
+  for dir in "$("$PG_CONFIG" --sharedir)/extension" "$("$PG_CONFIG" --pkglibdir)"; do
+    for entry in "$dir/$name"[-.]*; do
+      if [ -e "$entry" ]; then ln -sfn "$entry" "$prefix$entry"; fi
+    done
+  done
+}
+
+remove_private_servers() {
+  local base
+  base=$(private_base)
+  if [ -d "$base" ] && [ -O "$base" ]; then rm -rf "$base"; fi
+}

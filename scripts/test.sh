@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is done; one headline a stage. VERBOSE=1 shows all output.
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
+. "$ROOT/scripts/lib/stage.sh"
+. "$ROOT/scripts/lib/checks.sh"
+
+say "autoembed on PostgreSQL $("$PG_CONFIG" --version | cut -d' ' -f2), logs in $LOGS"
+private_server
+trap clean_in_server_tests EXIT
+
+style_checks
+test_stage "unit tests" cargo test
+test_stage "in-server tests" in_server_tests
+# The shipped build, as users get it; the in-server tests have left a test build in the copy.
+stage "build and install" install_private
+test_stage "tests through SQL" env PG_CONFIG="$PRIVATE_PG_CONFIG" cargo test -p autoembed-tests
+say "all passed in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s"

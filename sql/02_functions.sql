@@ -1,0 +1,110 @@
+-- Models: only a superuser or the extension's owner, since a URL decides where data and keys go.
+CREATE FUNCTION autoembed.create_model(
+    name text, provider text, dimensions int, model text DEFAULT NULL, url text DEFAULT NULL,
+    api_key_env text DEFAULT NULL, api_key_file text DEFAULT NULL, max_batch_inputs int DEFAULT NULL,
+    max_batch_tokens int DEFAULT NULL, max_input_tokens int DEFAULT NULL, requests_per_minute int DEFAULT NULL,
+    tokens_per_minute int DEFAULT NULL, daily_token_budget bigint DEFAULT NULL, max_concurrent_requests int DEFAULT NULL,
+    timeout interval DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'create_model_wrapper';
+COMMENT ON FUNCTION autoembed.create_model(text, text, int, text, text, text, text, int, int, int, int, int, bigint, int, interval, jsonb) IS
+    'Adds a model: how to call it and where its key is. NULL means the provider''s own default. Superuser or the extension''s owner only.';
+
+CREATE FUNCTION autoembed.drop_model(name text)
+RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_model_wrapper';
+COMMENT ON FUNCTION autoembed.drop_model(text) IS 'Removes a model that no vectorizer uses. Superuser or the extension''s owner only.';
+
+CREATE FUNCTION autoembed.test_model(name text, OUT ok boolean, OUT dimensions int, OUT latency_ms real, OUT error text)
+RETURNS record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'test_model_wrapper';
+COMMENT ON FUNCTION autoembed.test_model(text) IS
+    'Calls the model once with a short text: whether it answered, the vector''s dimensions, milliseconds, and the error where there was one.';
+
+-- Vectorizers: the caller must own the table.
+CREATE FUNCTION autoembed.enable(
+    source regclass, input text, model text DEFAULT NULL, embedding name DEFAULT 'embedding', on_change text DEFAULT 'replace',
+    delay interval DEFAULT '0', backfill boolean DEFAULT true, index text DEFAULT 'auto', search_function name DEFAULT NULL,
+    text_search regconfig DEFAULT NULL, chunk_size int DEFAULT NULL, chunk_overlap int DEFAULT NULL, chunk_table name DEFAULT NULL)
+RETURNS int LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'enable_wrapper';
+COMMENT ON FUNCTION autoembed.enable(regclass, text, text, name, text, interval, boolean, text, name, regconfig, int, int, name) IS
+    'Keeps a vector column of the table in step with a column or an SQL expression over the row: makes the column, triggers and search function, and starts the backfill. Returns the vectorizer''s id.';
+
+CREATE FUNCTION autoembed.disable(source regclass, embedding name DEFAULT 'embedding', drop_column boolean DEFAULT false)
+RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'disable_wrapper';
+COMMENT ON FUNCTION autoembed.disable(regclass, name, boolean) IS
+    'Ends a vectorizer: removes its triggers, search function and waiting work; the column and its vectors stay unless drop_column is true.';
+
+CREATE FUNCTION autoembed.pause(source regclass, embedding name DEFAULT 'embedding')
+RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION autoembed.pause(regclass, name) IS 'Stops embedding for a vectorizer; changes go on being queued.';
+
+CREATE FUNCTION autoembed.resume(source regclass, embedding name DEFAULT 'embedding')
+RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION autoembed.resume(regclass, name) IS 'Goes on after pause().';
+
+-- Work.
+CREATE FUNCTION autoembed.embed(input text, model text DEFAULT NULL)
+RETURNS vector LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'embed_wrapper';
+COMMENT ON FUNCTION autoembed.embed(text, text) IS
+    'The vector of a search text, now, in this session (model NULL: autoembed.default_model). Can be cancelled; remembered for autoembed.cache_ttl.';
+
+CREATE FUNCTION autoembed.embed_pending(source regclass DEFAULT NULL, max_rows int DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'embed_pending_wrapper';
+COMMENT ON FUNCTION autoembed.embed_pending(regclass, int) IS
+    'Embeds waiting rows in this session and transaction, without a worker, and returns how many were embedded. source NULL: all tables of the caller.';
+
+CREATE FUNCTION autoembed.backfill(source regclass, embedding name DEFAULT 'embedding', force boolean DEFAULT false)
+RETURNS bigint LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_wrapper';
+COMMENT ON FUNCTION autoembed.backfill(regclass, name, boolean) IS
+    'Starts to embed all rows that have no vector (force: all rows) and returns the estimated number of rows. The worker walks the table in key order and keeps its place.';
+
+CREATE FUNCTION autoembed.enqueue(source regclass, keys text[] DEFAULT NULL, embedding name DEFAULT 'embedding')
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'enqueue_wrapper';
+COMMENT ON FUNCTION autoembed.enqueue(regclass, text[], name) IS
+    'Queues rows by primary key (NULL: all rows, as a backfill) because something that the input expression reads elsewhere changed. Returns the number queued.';
+
+CREATE FUNCTION autoembed.retry_failed(source regclass DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_failed_wrapper';
+COMMENT ON FUNCTION autoembed.retry_failed(regclass) IS 'Puts failed jobs back into the queue and returns how many. source NULL: all tables of the caller.';
+
+CREATE FUNCTION autoembed.discard_failed(source regclass DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'discard_failed_wrapper';
+COMMENT ON FUNCTION autoembed.discard_failed(regclass) IS 'Forgets failed jobs and returns how many. source NULL: all tables of the caller.';
+
+CREATE FUNCTION autoembed.wait(source regclass DEFAULT NULL, timeout interval DEFAULT '1 min')
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'wait_wrapper';
+COMMENT ON FUNCTION autoembed.wait(regclass, interval) IS
+    'Waits until every job committed before the call is done or failed, and every backfill begun before it has ended; false when the timeout came first.';
+
+-- Called by what enable() makes.
+CREATE FUNCTION autoembed.queue_change()
+RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'queue_change_wrapper';
+COMMENT ON FUNCTION autoembed.queue_change() IS 'Trigger made by enable(): queues the keys of changed rows.';
+
+CREATE FUNCTION autoembed.clear_vector()
+RETURNS trigger LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'clear_vector_wrapper';
+COMMENT ON FUNCTION autoembed.clear_vector() IS 'Trigger made by enable(on_change => ''clear''): sets the vector NULL when the input changes.';
+
+CREATE FUNCTION autoembed.query_vector(vectorizer int, query text)
+RETURNS vector LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'query_vector_wrapper';
+COMMENT ON FUNCTION autoembed.query_vector(int, text) IS 'Used by the search functions: the vector of a search text by the vectorizer''s model.';
+
+CREATE FUNCTION autoembed.search_statement(vectorizer int, filter jsonb, mode text)
+RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'search_statement_wrapper';
+COMMENT ON FUNCTION autoembed.search_statement(int, jsonb, text) IS
+    'Used by the search functions: the statement of a search. Names of columns in the filter are checked and quoted; its values are read from a parameter.';
+
+CREATE FUNCTION autoembed.worker_activity(OUT pid int, OUT database name, OUT kind text, OUT state text, OUT started_at timestamptz)
+RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.pid, a.datname, pg_catalog.split_part(a.backend_type, ' ', 2),
+           CASE WHEN a.wait_event_type OPERATOR(pg_catalog.=) 'Extension' OR a.wait_event_type OPERATOR(pg_catalog.=) 'Activity' THEN 'waiting' ELSE 'working' END,
+           a.backend_start
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.backend_type OPERATOR(pg_catalog.=) ANY (ARRAY['autoembed worker', 'autoembed launcher', 'autoembed indexer'])
+      AND (a.datname IS NULL OR a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+$$;
+COMMENT ON FUNCTION autoembed.worker_activity() IS 'The extension''s background workers for this database; read it through the view workers.';
+
+REVOKE ALL ON FUNCTION autoembed.create_model(text, text, int, text, text, text, text, int, int, int, int, int, bigint, int, interval, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION autoembed.drop_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION autoembed.test_model(text) FROM PUBLIC;

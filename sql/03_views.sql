@@ -1,0 +1,75 @@
+CREATE VIEW autoembed.status AS
+SELECT v.id,
+       v.source,
+       v.embedding,
+       v.model,
+       CASE WHEN v.paused THEN 'paused'
+            WHEN s.code IS NOT NULL THEN 'blocked: ' || s.message || '; ' || s.hint
+            WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN 'blocked: ' || m.message || '; ' || m.hint
+            WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN 'active: waiting for the API, which answered: ' || m.message
+            ELSE 'active' END AS state,
+       COALESCE(q.waiting, 0) + b.remaining AS pending,
+       COALESCE(q.in_flight, 0) AS in_flight,
+       (SELECT pg_catalog.count(*) FROM autoembed.failed f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) AS failed,
+       v.embedded + r.rows AS embedded,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest AS oldest_pending_age,
+       p.rows_per_second,
+       CASE WHEN p.rows_per_second OPERATOR(pg_catalog.>) 0
+            THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0) + COALESCE(q.in_flight, 0) + b.remaining) / p.rows_per_second) END AS eta
+FROM autoembed.vectorizer v
+LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
+LEFT JOIN autoembed.vectorizer_state s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) FILTER (WHERE j.leased_until IS NULL OR j.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) AS waiting,
+           pg_catalog.count(*) FILTER (WHERE j.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) AS in_flight,
+           pg_catalog.min(j.queued_at) AS oldest
+    FROM autoembed.job j WHERE j.vectorizer_id OPERATOR(pg_catalog.=) v.id) q
+CROSS JOIN LATERAL (
+    SELECT COALESCE(pg_catalog.max(GREATEST(f.total - f.walked, 0)) FILTER (WHERE f.walked_at IS NULL), 0) AS remaining
+    FROM autoembed.backfill f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) b
+CROSS JOIN LATERAL (
+    SELECT COALESCE(pg_catalog.sum(t.rows), 0)::bigint AS rows
+    FROM autoembed.request t WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id) r
+CROSS JOIN LATERAL (
+    SELECT (pg_catalog.sum(t.rows) / GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                (pg_catalog.min(t.at) OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => pg_catalog.max(t.ms) / 1000.0))), 0.001))::real AS rows_per_second
+    FROM autoembed.request t
+    WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id
+      AND t.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::interval)) p
+WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
+COMMENT ON VIEW autoembed.status IS 'One row a vectorizer, for tables that the reader may read';
+COMMENT ON COLUMN autoembed.status.state IS 'active, paused, or blocked: why, and what to do';
+COMMENT ON COLUMN autoembed.status.pending IS 'jobs that wait, and rows that a backfill has still to walk';
+COMMENT ON COLUMN autoembed.status.in_flight IS 'jobs that a worker holds a lease on';
+COMMENT ON COLUMN autoembed.status.failed IS 'jobs given up: see failed_jobs';
+COMMENT ON COLUMN autoembed.status.embedded IS 'vectors written so far';
+COMMENT ON COLUMN autoembed.status.oldest_pending_age IS 'since the oldest unfinished job was queued';
+COMMENT ON COLUMN autoembed.status.rows_per_second IS 'vectors written a second, over the last minute';
+COMMENT ON COLUMN autoembed.status.eta IS 'time to the end of what is pending, at that rate';
+
+CREATE VIEW autoembed.failed_jobs AS
+SELECT f.id, v.source, v.embedding, f.key, f.attempts, f.code, f.message, f.hint, f.failed_at
+FROM autoembed.failed f
+JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) f.vectorizer_id
+WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
+COMMENT ON VIEW autoembed.failed_jobs IS 'Rows given up, with the reason; retry_failed() queues them again';
+COMMENT ON COLUMN autoembed.failed_jobs.key IS 'primary key of the row';
+COMMENT ON COLUMN autoembed.failed_jobs.code IS 'the kind of error, for programs';
+COMMENT ON COLUMN autoembed.failed_jobs.message IS 'the error, in the server''s own words where it gave any';
+
+CREATE VIEW autoembed.workers AS
+SELECT w.pid, w.database, w.kind, w.state, w.started_at FROM autoembed.worker_activity() w;
+COMMENT ON VIEW autoembed.workers IS 'The background workers that serve this database, and the launcher';
+COMMENT ON COLUMN autoembed.workers.kind IS 'launcher, worker or indexer';
+
+CREATE VIEW autoembed.requests AS
+SELECT t.id, t.at, v.source, v.embedding, t.model, t.inputs, t.rows, t.tokens, t.ms, t.status, t.error_code
+FROM autoembed.request t
+JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) t.vectorizer_id
+WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
+COMMENT ON VIEW autoembed.requests IS 'What each request did, newest last; kept for autoembed.request_retention';
+COMMENT ON COLUMN autoembed.requests.rows IS 'rows whose vector was written';
+COMMENT ON COLUMN autoembed.requests.ms IS 'milliseconds from sending the request to its answer';
+COMMENT ON COLUMN autoembed.requests.status IS 'HTTP status; NULL where there was no answer or no HTTP';
+
+GRANT SELECT ON autoembed.status, autoembed.failed_jobs, autoembed.workers, autoembed.requests TO PUBLIC;

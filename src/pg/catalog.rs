@@ -1,0 +1,313 @@
+//! What is stored about models and vectorizers, and what the server's catalogue says of their tables.
+
+use crate::pg::error::{Error, Result};
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, Mode, Row, args};
+use crate::pg::ident::{qualified, quote};
+use autoembed_core::{Limits, Model, Provider};
+use pgrx::{JsonB, pg_sys};
+use std::time::Duration;
+
+/// A model as it is stored: how to call it, and where its key is.
+#[derive(Debug, Clone)]
+pub struct StoredModel {
+    /// How to call it.
+    pub model: Model,
+    /// Environment variable with the key.
+    pub api_key_env: Option<String>,
+    /// File with the key.
+    pub api_key_file: Option<String>,
+    /// Requests at once.
+    pub max_concurrent_requests: Option<usize>,
+}
+
+const MODEL: &str = "SELECT name, provider, COALESCE(model, name), dimensions, url, api_key_env, api_key_file, \
+     max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, \
+     EXTRACT(epoch FROM timeout)::float8, options FROM autoembed.models WHERE name = $1";
+
+/// The model called `name`.
+///
+/// # Errors
+/// 42704 where there is none.
+pub fn model(name: &str) -> Result<StoredModel> {
+    let found = as_extension(|| spi::query(MODEL, args![name.to_string()], Mode::Read, read_model));
+    match found.into_iter().next() {
+        Some(stored) => stored,
+        None => Err(Error::missing(
+            format!("model \"{name}\" does not exist"),
+            "See SELECT name FROM autoembed.models; a superuser adds one with autoembed.create_model().",
+        )),
+    }
+}
+
+fn read_model(row: &Row) -> Result<StoredModel> {
+    let name: String = row.or_default(1);
+    let provider: Provider = row
+        .or_default::<String>(2)
+        .parse()
+        .map_err(|e: autoembed_core::provider::UnknownProvider| Error::argument(e.to_string(), e.hint()))?;
+    let mut model = Model::new(&name, provider, &row.or_default::<String>(3), row.or_default::<i32>(4) as usize);
+    let or = |column, default: usize| row.get::<i32>(column).map_or(default, |n| n.max(1) as usize);
+    model.url = row.get(5);
+    model.limits = Limits {
+        batch_inputs: or(8, model.limits.batch_inputs),
+        batch_tokens: or(9, model.limits.batch_tokens),
+        batch_bytes: model.limits.batch_bytes,
+        input_tokens: or(10, model.limits.input_tokens),
+    };
+    if let Some(seconds) = row.get::<f64>(12).filter(|s| *s > 0.0 && s.is_finite()) {
+        model.timeout = Duration::from_secs_f64(seconds.min(3600.0));
+    }
+    model.options = row.get::<JsonB>(13).map_or(serde_json::Value::Null, |json| json.0);
+    Ok(StoredModel {
+        model,
+        api_key_env: row.get(6),
+        api_key_file: row.get(7),
+        max_concurrent_requests: row.get::<i32>(11).map(|n| n.max(1) as usize),
+    })
+}
+
+/// One column of a table's primary key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type as a cast takes it, qualified where it is not the server's own.
+    pub type_name: String,
+    /// Its type.
+    pub type_oid: pg_sys::Oid,
+    /// Its type is the server's own, and so is its equality.
+    pub is_builtin: bool,
+}
+
+/// A source table as the catalogue has it now.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its oid.
+    pub oid: pg_sys::Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: pg_sys::Oid,
+    /// `pg_class.relkind`.
+    pub kind: char,
+    /// `pg_class.relpersistence`.
+    pub persistence: char,
+    /// A partition of another table.
+    pub is_partition: bool,
+    /// The planner's estimate of its rows, by its size where it was never analysed.
+    pub estimated_rows: i64,
+    /// Columns of its primary key, in the key's order; empty where it has none.
+    pub key: Vec<KeyColumn>,
+}
+
+impl Table {
+    /// Its qualified name, quoted.
+    pub fn sql(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+
+    /// For FROM and UPDATE: a plain table without the tables that inherit from it, whose rows have no triggers.
+    pub fn from_sql(&self) -> String {
+        if self.kind == 'r' { format!("ONLY {}", self.sql()) } else { self.sql() }
+    }
+}
+
+const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, \
+     c.relispartition, CASE WHEN c.relkind = 'p' THEN (SELECT COALESCE(sum(x.n), 0) FROM pg_partition_tree(c.oid) p, \
+        LATERAL (SELECT CASE WHEN l.reltuples >= 0 THEN l.reltuples ELSE pg_relation_size(l.oid) / 100 END AS n FROM pg_class l \
+        WHERE l.oid = p.relid AND p.isleaf) x)::bigint \
+     WHEN c.relkind <> 'r' THEN 0 WHEN c.reltuples > 0 THEN c.reltuples::bigint ELSE pg_relation_size(c.oid) / 100 END \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+
+const KEY: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.atttypid, t.typnamespace = 'pg_catalog'::regnamespace \
+     FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord) \
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum JOIN pg_type t ON t.oid = a.atttypid \
+     WHERE i.indrelid = $1 AND i.indisprimary AND i.indisvalid AND k.ord <= i.indnkeyatts ORDER BY k.ord";
+
+/// What the catalogue has of table `oid`; `None` where it is gone.
+pub fn table(oid: pg_sys::Oid) -> Option<Table> {
+    as_extension(|| {
+        let mut table = spi::query(TABLE, args![oid], Mode::Read, |row| Table {
+            oid: row.get(1).unwrap_or(pg_sys::InvalidOid),
+            schema: row.or_default(2),
+            name: row.or_default(3),
+            owner: row.get(4).unwrap_or(pg_sys::InvalidOid),
+            kind: row.or_default::<String>(5).chars().next().unwrap_or(' '),
+            persistence: row.or_default::<String>(6).chars().next().unwrap_or(' '),
+            is_partition: row.or_default(7),
+            estimated_rows: row.or_default(8),
+            key: Vec::new(),
+        })
+        .into_iter()
+        .next()?;
+        table.key = spi::query(KEY, args![oid], Mode::Read, |row| KeyColumn {
+            name: row.or_default(1),
+            type_name: row.or_default(2),
+            type_oid: row.get(3).unwrap_or(pg_sys::InvalidOid),
+            is_builtin: row.or_default(4),
+        });
+        Some(table)
+    })
+}
+
+/// A vectorizer as it is stored, with the names that its columns have now.
+#[derive(Debug, Clone)]
+pub struct Vectorizer {
+    /// Its id.
+    pub id: i32,
+    /// Its table.
+    pub source: pg_sys::Oid,
+    /// The target column; `None` where it was dropped or is no vector any more.
+    pub embedding: Option<String>,
+    /// The input as SQL over the row; `None` where its column was dropped.
+    pub input: Option<String>,
+    /// The input as it was given.
+    pub given_input: String,
+    /// search_path of the input expression.
+    pub input_path: String,
+    /// Its model's name.
+    pub model: String,
+    /// `replace` or `clear`.
+    pub on_change: String,
+    /// How long a row settles.
+    pub delay: Duration,
+    /// `auto` or `none`.
+    pub index_method: String,
+    /// An index is still to be built.
+    pub index_wanted: bool,
+    /// The generated search function, where it is.
+    pub search_function: Option<(String, String)>,
+    /// Paused by its owner.
+    pub paused: bool,
+}
+
+const VECTORIZER: &str = "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
+     v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, v.index_wanted, \
+     v.search_schema::text, v.search_function::text, v.paused \
+     FROM autoembed.vectorizer v \
+     LEFT JOIN pg_attribute e ON e.attrelid = v.source AND e.attnum = v.embedding_attnum AND NOT e.attisdropped \
+       AND e.atttypid = (SELECT t.oid FROM pg_extension x JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector') \
+     LEFT JOIN pg_attribute i ON i.attrelid = v.source AND i.attnum = v.input_attnum AND NOT i.attisdropped ";
+
+fn read_vectorizer(row: &Row) -> Vectorizer {
+    let is_expression: bool = row.or_default(6);
+    let given_input: String = row.or_default(5);
+    Vectorizer {
+        id: row.or_default(1),
+        source: row.get(2).unwrap_or(pg_sys::InvalidOid),
+        embedding: row.get(3),
+        input: if is_expression { Some(given_input.clone()) } else { row.get::<String>(4).map(|name| quote(&name)) },
+        given_input,
+        input_path: row.or_default(7),
+        model: row.or_default(8),
+        on_change: row.or_default(9),
+        delay: Duration::from_millis(row.or_default::<f64>(10).max(0.0) as u64),
+        index_method: row.or_default(11),
+        index_wanted: row.or_default(12),
+        search_function: row.get(13).zip(row.get(14)),
+        paused: row.or_default(15),
+    }
+}
+
+/// All vectorizers whose tables are there.
+pub fn vectorizers() -> Vec<Vectorizer> {
+    as_extension(|| {
+        let sql = format!("{VECTORIZER} JOIN pg_class c ON c.oid = v.source ORDER BY v.id");
+        spi::query(&sql, &[], Mode::Write, read_vectorizer)
+    })
+}
+
+/// The vectorizer `id`, where it is there.
+pub fn vectorizer(id: i32) -> Option<Vectorizer> {
+    as_extension(|| {
+        let sql = format!("{VECTORIZER} WHERE v.id = $1");
+        spi::first(&sql, args![id], Mode::Read, read_vectorizer)
+    })
+}
+
+/// The vectorizer of `table` whose target column is called `embedding` now.
+pub fn find(table: pg_sys::Oid, embedding: &str) -> Option<Vectorizer> {
+    as_extension(|| {
+        let sql = format!("{VECTORIZER} WHERE v.source = $1 AND COALESCE(e.attname, v.embedding) = $2");
+        spi::first(&sql, args![table, embedding.to_string()], Mode::Write, read_vectorizer)
+    })
+}
+
+/// Brings stored names and column numbers together again: after a rename the number leads, after a dump was restored (the
+/// table has another oid) the name does. Removes what belongs to tables that are gone.
+pub fn repair() {
+    const RESTORED: &str = "UPDATE autoembed.vectorizer v SET source_oid = v.source, \
+         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), 0), \
+         input_attnum = CASE WHEN v.input_attnum IS NULL THEN NULL ELSE COALESCE((SELECT a.attnum FROM pg_attribute a \
+             WHERE a.attrelid = v.source AND a.attname = v.input), 0) END WHERE v.source <> v.source_oid";
+    const RENAMED: &str = "UPDATE autoembed.vectorizer v SET embedding = e.attname, input = COALESCE(i.attname, v.input) \
+         FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
+         LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \
+         WHERE v.id = w.id AND (v.embedding <> e.attname OR v.input <> COALESCE(i.attname, v.input))";
+    const GONE: &str = "DELETE FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source)";
+    as_extension(|| {
+        spi::execute(RESTORED, &[]);
+        spi::execute(RENAMED, &[]);
+        if spi::execute(GONE, &[]) > 0 {
+            remove_orphans();
+        }
+    });
+}
+
+/// Removes work of vectorizers that are no more.
+pub fn remove_orphans() {
+    for table in ["job", "failed", "backfill", "request", "vectorizer_state"] {
+        let sql = format!(
+            "DELETE FROM autoembed.{table} x WHERE NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.id = x.vectorizer_id)"
+        );
+        spi::execute(&sql, &[]);
+    }
+}
+
+/// pgvector in this database: its schema and the oid of its type.
+#[derive(Debug, Clone)]
+pub struct Pgvector {
+    /// The schema it was created in.
+    pub schema: String,
+    /// The type `vector`.
+    pub type_oid: pg_sys::Oid,
+    /// Its version has iterative index scans (0.8 and later).
+    pub iterative_scans: bool,
+}
+
+/// Where pgvector is.
+///
+/// # Errors
+/// 55000 where it is not installed.
+pub fn pgvector() -> Result<Pgvector> {
+    const SQL: &str = "SELECT n.nspname::text, t.oid, x.extversion FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace \
+         JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector'";
+    let found = as_extension(|| {
+        spi::first(SQL, &[], Mode::Read, |row| {
+            let version: String = row.or_default(3);
+            let mut parts = version.split('.').map(|p| p.parse::<u32>().unwrap_or(0));
+            let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+            Pgvector {
+                schema: row.or_default(1),
+                type_oid: row.get(2).unwrap_or(pg_sys::InvalidOid),
+                iterative_scans: number >= (0, 8),
+            }
+        })
+    });
+    found.ok_or_else(|| {
+        Error::state("pgvector is not installed in this database", "Run CREATE EXTENSION vector.")
+    })
+}
+
+/// Whether role `role` has the rights of an owner of `table`.
+pub fn owns(role: pg_sys::Oid, table: &Table) -> bool {
+    as_extension(|| {
+        spi::first("SELECT pg_has_role($1, $2, 'USAGE')", args![role, table.owner], Mode::Read, |row| {
+            row.or_default::<bool>(1)
+        })
+        .unwrap_or(false)
+    })
+}

@@ -1,0 +1,176 @@
+//! Catching errors: whole transactions of a worker, and subtransactions.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use std::panic::AssertUnwindSafe;
+
+/// An error of the server or a panic, as text.
+#[derive(Debug, Clone)]
+pub struct Caught {
+    /// Its SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// Its message.
+    pub message: String,
+    /// Its hint, where it had one.
+    pub hint: Option<String>,
+}
+
+impl Caught {
+    fn state(&self) -> [u8; 5] {
+        let mut packed = self.code as i32;
+        let mut text = [b'0'; 5];
+        for byte in &mut text {
+            *byte = (packed & 0x3f) as u8 + b'0';
+            packed >>= 6;
+        }
+        text
+    }
+
+    /// The five characters of its SQLSTATE.
+    pub fn sqlstate(&self) -> String {
+        self.state().iter().map(|b| char::from(*b)).collect()
+    }
+
+    /// Somebody else was in the way: locks, deadlocks, serialization.
+    pub fn is_contention(&self) -> bool {
+        matches!(&self.state(), b"55P03" | b"40001" | b"40P01")
+    }
+
+    /// The contents of one row may have caused it: bad data, a constraint, an exception of a trigger. Other errors (rights,
+    /// names, resources) would be the same for every row.
+    pub fn may_be_one_row(&self) -> bool {
+        matches!(&self.state()[..2], b"21" | b"22" | b"23" | b"27" | b"38" | b"39" | b"44" | b"54" | b"P0" | b"XX")
+    }
+}
+
+fn describe(error: CaughtError) -> Caught {
+    let report = match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    Caught {
+        code: report.sql_error_code(),
+        message: report.message().to_string(),
+        hint: report.hint().map(str::to_string),
+    }
+}
+
+/// Runs `body` in a transaction of its own and commits it. An error, also one at commit, rolls it back and is returned.
+/// For background workers only, outside any transaction.
+pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: no transaction is open in this process; start and commit are paired, errors abort below.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        let value = body();
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    }))
+    .catch_others(|error| Err(describe(error)))
+    .execute();
+    after_transaction(result.is_err());
+    result
+}
+
+/// Runs one utility statement as a client would at top level, for those that cannot run inside a transaction block. For
+/// background workers only, outside any transaction.
+pub fn top_level(statement: &str) -> Result<(), Caught> {
+    let Ok(text) = std::ffi::CString::new(statement) else { return Ok(()) };
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: what exec_simple_query does for one utility statement; the statement's trees live in a context of
+        // their own, since it commits several transactions on its way.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            let context = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::TopMemoryContext,
+                c"autoembed statement".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let before = pg_sys::MemoryContextSwitchTo(context);
+            let trees = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            let raw = (*(*trees).elements).ptr_value.cast::<pg_sys::RawStmt>();
+            let planned = pgrx::PgBox::<pg_sys::PlannedStmt>::alloc_node(pg_sys::NodeTag::T_PlannedStmt).into_pg();
+            (*planned).commandType = pg_sys::CmdType::CMD_UTILITY;
+            (*planned).canSetTag = true;
+            (*planned).utilityStmt = (*raw).stmt;
+            (*planned).stmt_location = (*raw).stmt_location;
+            (*planned).stmt_len = (*raw).stmt_len;
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            pg_sys::ProcessUtility(
+                planned,
+                text.as_ptr(),
+                false,
+                pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
+                std::ptr::null_mut(),
+            );
+            if pg_sys::ActiveSnapshotSet() {
+                pg_sys::PopActiveSnapshot();
+            }
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::CommitTransactionCommand();
+            pg_sys::MemoryContextDelete(context);
+        }
+        Ok(())
+    }))
+    .catch_others(|error| Err(describe(error)))
+    .execute();
+    after_transaction(result.is_err());
+    result
+}
+
+fn after_transaction(failed: bool) {
+    // SAFETY: AbortCurrentTransaction cleans up whatever state the failed transaction was in; the statistics are
+    // reported outside a transaction, as every backend does when it goes idle.
+    unsafe {
+        if failed {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::pgstat_report_stat(true);
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+    }
+}
+
+/// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned.
+pub fn subtransaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
+    // SAFETY: the memory context and resource owner of the caller are put back in both branches, as plpgsql's
+    // exception blocks do.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        PgTryBuilder::new(AssertUnwindSafe(|| {
+            let value = body();
+            pg_sys::ReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+            Ok(value)
+        }))
+        .catch_others(|error| {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+            Err(describe(error))
+        })
+        .execute()
+    }
+}
+
+/// Obeys what was asked of this process: cancel, terminate, barriers of other backends.
+pub fn check_interrupts() {
+    pgrx::check_for_interrupts!();
+}

@@ -1,0 +1,61 @@
+//! Heavyweight locks: one worker a database, and whether somebody wants the database for himself.
+
+use pgrx::pg_sys;
+
+const ONE_WORKER: u16 = 0x6165;
+const ONE_INDEXER: u16 = 0x6166;
+
+fn object_tag(database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid, sub: u16) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        locktag_field1: database.to_u32(),
+        locktag_field2: class.to_u32(),
+        locktag_field3: object.to_u32(),
+        locktag_field4: sub,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    }
+}
+
+fn try_session_lock(tag: &pg_sys::LOCKTAG, mode: u32) -> bool {
+    // SAFETY: a session lock needs no transaction; it does not wait.
+    unsafe {
+        pg_sys::LockAcquire(tag, mode as pg_sys::LOCKMODE, true, true)
+            != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+/// Claims to be the worker of this database, for the life of the process. The lock hangs on a part of the extension
+/// that no statement locks, so DROP EXTENSION does not wait for it.
+pub fn become_the_worker(extension: pg_sys::Oid) -> bool {
+    become_the(extension, ONE_WORKER)
+}
+
+/// As [`become_the_worker`], for the process that builds indexes.
+pub fn become_the_indexer(extension: pg_sys::Oid) -> bool {
+    become_the(extension, ONE_INDEXER)
+}
+
+fn become_the(extension: pg_sys::Oid, part: u16) -> bool {
+    // SAFETY: set when the process connected.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    try_session_lock(&object_tag(database, pg_sys::ExtensionRelationId, extension, part), pg_sys::ExclusiveLock)
+}
+
+/// Whether DROP DATABASE, ALTER DATABASE RENAME or CREATE DATABASE ... TEMPLATE wait for this database to be left.
+pub fn database_is_wanted() -> bool {
+    // SAFETY: set when the process connected.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    let tag = object_tag(pg_sys::InvalidOid, pg_sys::DatabaseRelationId, database, 0);
+    if !try_session_lock(&tag, pg_sys::RowExclusiveLock) {
+        return true;
+    }
+    // SAFETY: taken above.
+    unsafe { pg_sys::LockRelease(&tag, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE, true) };
+    false
+}
+
+/// Locks a table against writers and other DDL until the end of the transaction.
+pub fn lock_table(table: pg_sys::Oid) {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE) };
+}

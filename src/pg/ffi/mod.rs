@@ -1,0 +1,13 @@
+//! Every `unsafe` block of the extension, and every difference between server versions. No policy.
+
+pub mod catch;
+pub mod locks;
+pub mod parse;
+pub mod process;
+pub mod rights;
+pub mod rows;
+pub mod snapshot;
+pub mod spi;
+pub mod types;
+pub mod utility;
+pub mod xact;

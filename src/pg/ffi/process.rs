@@ -1,0 +1,236 @@
+//! The process: its latch and signals, other processes, files beside the server, the list of databases.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod raw {
+    // pgrx's wrappers of these check which thread calls, and are no function pointers.
+    unsafe extern "C-unwind" {
+        pub fn SetLatch(latch: *mut core::ffi::c_void);
+        pub fn die(signal: i32);
+        pub fn SignalHandlerForConfigReload(signal: i32);
+    }
+}
+
+/// Waits until the latch is set or `timeout` has passed, then obeys interrupts (which may end the process).
+/// Ends the process when the postmaster is gone.
+pub fn wait_latch(timeout: Duration) {
+    // SAFETY: the process's own latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+            timeout.as_millis().min(3_600_000) as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}
+
+/// A function that other threads may call to wake this process's main thread.
+pub fn waker() -> Arc<dyn Fn() + Send + Sync> {
+    // SAFETY: MyLatch of a started process points to its shared latch, which lives as long as the process.
+    let latch = unsafe { pg_sys::MyLatch } as usize;
+    // SAFETY: SetLatch may be called from any thread: it is written for signal handlers and other processes.
+    Arc::new(move || unsafe { raw::SetLatch(latch as *mut core::ffi::c_void) })
+}
+
+/// Sets the latch of process `pid` if it is connected to this database. False: there is no such process.
+pub fn wake_process(pid: i32) -> bool {
+    // SAFETY: the entry may be reused at any time; then another process of the database is woken for nothing.
+    unsafe {
+        let entry = pg_sys::BackendPidGetProc(pid);
+        if entry.is_null() || (*entry).databaseId != pg_sys::MyDatabaseId {
+            return false;
+        }
+        raw::SetLatch((&raw mut (*entry).procLatch).cast());
+        true
+    }
+}
+
+/// Signals of a background worker: SIGTERM ends it at the next interrupt check, also inside SQL, and SIGHUP asks
+/// for the settings to be read again.
+pub fn take_signals() {
+    // SAFETY: handlers of the server itself, set before signals are let through.
+    unsafe {
+        set_handler(pg_sys::SIGTERM as i32, raw::die);
+        set_handler(pg_sys::SIGHUP as i32, raw::SignalHandlerForConfigReload);
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe fn set_handler(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: the caller passes a handler of the server.
+    unsafe { pg_sys::pqsignal(signal, Some(handler)) };
+}
+
+#[cfg(feature = "pg18")]
+unsafe fn set_handler(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: the caller passes a handler of the server.
+    unsafe { pg_sys::pqsignal_be(signal, Some(handler)) };
+}
+
+/// Reads the settings again if SIGHUP asked for it. True: they were read.
+pub fn reload_settings() -> bool {
+    // SAFETY: the flag is the server's own; the file is read outside any transaction.
+    unsafe {
+        if (&raw const pg_sys::ConfigReloadPending).read_volatile() == 0 {
+            return false;
+        }
+        (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
+    true
+}
+
+/// Connects a background worker to a database as the bootstrap superuser.
+pub fn connect(database: pg_sys::Oid) {
+    // SAFETY: once, at the start of a background worker.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+}
+
+/// Connects a background worker to no database: it can read shared catalogues only.
+pub fn connect_to_none() {
+    // SAFETY: once, at the start of a background worker.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
+}
+
+/// Makes commits of this process asynchronous: a loss after a crash only repeats work, and a standby that does not answer
+/// cannot hold the worker.
+pub fn commit_asynchronously() {
+    // SAFETY: an ordinary setting of this process.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"synchronous_commit".as_ptr(),
+            c"off".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+        pg_sys::SetConfigOption(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
+/// This database.
+pub fn database() -> pg_sys::Oid {
+    // SAFETY: set when the process connected.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// This process.
+pub fn pid() -> i32 {
+    // SAFETY: set when the process started.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// Whether the library is being loaded by shared_preload_libraries.
+pub fn is_preloading() -> bool {
+    // SAFETY: a flag of the server.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether the server is in recovery (a standby): no writes here.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared state.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Where the server keeps architecture-independent files (`pg_config --sharedir`).
+pub fn share_directory() -> PathBuf {
+    let mut buffer = [0 as std::ffi::c_char; pg_sys::MAXPGPATH as usize];
+    // SAFETY: the buffer has the size that the function expects, and its text ends with NUL.
+    unsafe {
+        pg_sys::get_share_path((&raw const pg_sys::my_exec_path).cast(), buffer.as_mut_ptr());
+        PathBuf::from(CStr::from_ptr(buffer.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// Oid and name of every database that takes connections and is no template. For the launcher, in a transaction.
+pub fn databases() -> Vec<(pg_sys::Oid, String)> {
+    let mut found = Vec::new();
+    // SAFETY: a sequential scan of a shared catalogue, as the autovacuum launcher does it; the row's fixed part is
+    // read with the catalogue's own struct.
+    unsafe {
+        let table = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let scan = pg_sys::table_beginscan_catalog(table, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            if (*row).datallowconn && !(*row).datistemplate {
+                let name = CStr::from_ptr((*row).datname.data.as_ptr()).to_string_lossy().into_owned();
+                found.push(((*row).oid, name));
+            }
+        }
+        pg_sys::heap_endscan(scan);
+        pg_sys::table_close(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+    }
+    found
+}
+
+/// Whether process `pid` is connected to this database.
+pub fn is_connected_here(pid: i32) -> bool {
+    // SAFETY: a look at shared memory; the answer may be old when it is used.
+    unsafe {
+        let entry = pg_sys::BackendPidGetProc(pid);
+        !entry.is_null() && (*entry).databaseId == pg_sys::MyDatabaseId
+    }
+}
+
+/// The present time and `ms` milliseconds; `None` beyond what a timestamp can hold.
+pub fn now_plus(ms: f64) -> Option<pgrx::datum::TimestampWithTimeZone> {
+    // SAFETY: reads the clock.
+    let micros = unsafe { pg_sys::GetCurrentTimestamp() };
+    pgrx::datum::TimestampWithTimeZone::try_from(micros.saturating_add((ms * 1000.0) as i64)).ok()
+}
+
+/// A number from 0 to 1 by chance.
+pub fn random() -> f64 {
+    let mut bytes = [0_u8; 4];
+    // SAFETY: the buffer has the length given.
+    if unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+    } else {
+        1.0
+    }
+}
+
+/// Mark of a worker that may have been started before the extension was committed.
+pub const WAITS: &str = "waits";
+
+/// Whether this background worker carries that mark.
+pub fn was_asked_to_wait() -> bool {
+    // SAFETY: a background worker's own entry, a text that ends with NUL or fills its 128 bytes with zeros behind it.
+    unsafe {
+        let entry = pg_sys::MyBgworkerEntry;
+        !entry.is_null() && CStr::from_ptr((*entry).bgw_extra.as_ptr()).to_bytes() == WAITS.as_bytes()
+    }
+}
+
+/// The oid in a background worker's argument.
+pub fn oid_argument(argument: pg_sys::Datum) -> pg_sys::Oid {
+    pg_sys::Oid::from(argument.value() as u32)
+}
+
+/// Whether the library was loaded by shared_preload_libraries (so that there is a launcher).
+pub fn is_preloaded() -> bool {
+    PRELOADED.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Notes how the library is being loaded; once.
+pub fn note_preloading() {
+    PRELOADED.store(is_preloading(), std::sync::atomic::Ordering::Relaxed);
+}
+
+static PRELOADED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

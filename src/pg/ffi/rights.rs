@@ -1,0 +1,138 @@
+//! Acting as somebody else for the length of a closure.
+
+use pgrx::pg_sys;
+use std::ffi::CString;
+
+struct Scope {
+    user: pg_sys::Oid,
+    context: i32,
+    nest: Option<i32>,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The abort of the (sub)transaction puts user and settings back.
+            return;
+        }
+        // SAFETY: puts back what `enter` found, in the reverse order.
+        unsafe {
+            if let Some(nest) = self.nest {
+                pg_sys::AtEOXact_GUC(false, nest);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+fn enter(user: pg_sys::Oid, flags: u32, settings: &[(&str, &str)]) -> Scope {
+    let mut scope = Scope { user: pg_sys::InvalidOid, context: 0, nest: None };
+    // SAFETY: plain reads and writes of the session's identity, undone by Drop or by the abort of the transaction.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut scope.user, &mut scope.context);
+        pg_sys::SetUserIdAndSecContext(user, scope.context | flags as i32);
+        if !settings.is_empty() {
+            scope.nest = Some(pg_sys::NewGUCNestLevel());
+            for (name, value) in settings {
+                set(name, value);
+            }
+        }
+    }
+    scope
+}
+
+unsafe fn set(name: &str, value: &str) {
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
+    // SAFETY: both texts end with NUL; the action is undone when the nest level ends.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// Runs `body` with the rights to the extension's own tables and a search_path of the server's own names. Only for
+/// statements of this crate over those tables and the catalogue.
+pub fn as_extension<R>(body: impl FnOnce() -> R) -> R {
+    let _scope = enter(
+        pg_sys::BOOTSTRAP_SUPERUSERID.into(),
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+        &[("search_path", "pg_catalog, pg_temp")],
+    );
+    body()
+}
+
+/// As [`as_extension`], with the queue's one index always used: its statistics are of no use, since it is empty one minute and
+/// holds a million rows the next.
+pub fn as_queue<R>(body: impl FnOnce() -> R) -> R {
+    let _scope = enter(
+        pg_sys::BOOTSTRAP_SUPERUSERID.into(),
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+        &[
+            ("search_path", "pg_catalog, pg_temp"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ],
+    );
+    body()
+}
+
+/// As [`as_extension`], without the search_path: for the one statement of the triggers, in which every name is qualified.
+pub fn as_queue_writer<R>(body: impl FnOnce() -> R) -> R {
+    let _scope = enter(pg_sys::BOOTSTRAP_SUPERUSERID.into(), pg_sys::SECURITY_LOCAL_USERID_CHANGE, &[]);
+    body()
+}
+
+/// Runs `body`, which may run code of the table's owner (expressions, triggers, policies), as that owner, in a context
+/// that cannot be left: neither SET ROLE nor RESET ROLE works in it. `path` is the search_path for that code. Texts
+/// of dates, intervals and numbers come out the same in every session; policies raise instead of hiding rows.
+pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> R {
+    let _scope = enter(
+        owner,
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
+        &[
+            ("search_path", path),
+            ("row_security", "off"),
+            ("datestyle", "ISO, YMD"),
+            ("intervalstyle", "postgres"),
+            ("timezone", "UTC"),
+            ("extra_float_digits", "1"),
+            ("bytea_output", "hex"),
+            ("lock_timeout", "1s"),
+        ],
+    );
+    body()
+}
+
+/// Runs `body` with texts of dates, intervals and numbers in the one form that keys have.
+pub fn with_stable_output<R>(body: impl FnOnce() -> R) -> R {
+    // SAFETY: reads the session's identity, which stays as it is.
+    let user = unsafe { pg_sys::GetUserId() };
+    let _scope = enter(
+        user,
+        0,
+        &[
+            ("datestyle", "ISO, YMD"),
+            ("intervalstyle", "postgres"),
+            ("timezone", "UTC"),
+            ("extra_float_digits", "1"),
+            ("bytea_output", "hex"),
+        ],
+    );
+    body()
+}
+
+/// The effective user.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: a read.
+    unsafe { pg_sys::GetUserId() }
+}

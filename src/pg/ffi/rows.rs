@@ -1,0 +1,194 @@
+//! A trigger's call: its arguments, its table, and the keys of the changed rows read straight from the tuples.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// One column of a primary key, as found in the table whose trigger fires.
+#[derive(Debug, Clone)]
+pub struct KeyColumn {
+    /// Its number in that table.
+    pub attnum: i16,
+    /// Its type.
+    pub type_oid: pg_sys::Oid,
+}
+
+/// The call of a trigger function.
+pub struct TriggerCall {
+    data: *mut pg_sys::TriggerData,
+}
+
+impl TriggerCall {
+    /// `None` where the function was not called as a trigger.
+    pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Option<TriggerCall> {
+        // SAFETY: the server passes a valid call; its context is the trigger's data if its tag says so.
+        unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            Some(TriggerCall { data: context.cast() })
+        }
+    }
+
+    /// The table.
+    pub fn relation(&self) -> pg_sys::Oid {
+        // SAFETY: valid for the length of the call.
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    /// The trigger itself.
+    pub fn trigger(&self) -> pg_sys::Oid {
+        // SAFETY: valid for the length of the call.
+        unsafe { (*(*self.data).tg_trigger).tgoid }
+    }
+
+    /// The arguments that CREATE TRIGGER gave it.
+    pub fn arguments(&self) -> Vec<String> {
+        // SAFETY: the trigger has tgnargs texts that end with NUL.
+        unsafe {
+            let trigger = (*self.data).tg_trigger;
+            (0..(*trigger).tgnargs as usize)
+                .map(|i| CStr::from_ptr(*(*trigger).tgargs.add(i)).to_string_lossy().into_owned())
+                .collect()
+        }
+    }
+
+    /// A row trigger, not a statement trigger.
+    pub fn is_row(&self) -> bool {
+        // SAFETY: valid for the length of the call.
+        unsafe { (*self.data).tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 }
+    }
+
+    /// A BEFORE trigger.
+    pub fn is_before(&self) -> bool {
+        // SAFETY: valid for the length of the call.
+        unsafe { (*self.data).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE }
+    }
+
+    /// Fired by UPDATE.
+    pub fn is_update(&self) -> bool {
+        // SAFETY: valid for the length of the call.
+        unsafe { (*self.data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE }
+    }
+
+    /// Calls `each` with the key of every changed row: of the new row in a row trigger, of all rows of the
+    /// transition table in a statement trigger.
+    pub fn for_each_key(&self, columns: &[KeyColumn], mut each: impl FnMut(Vec<Option<String>>)) {
+        // SAFETY: slots and tuplestore belong to the call; the transition table has the table's own columns.
+        unsafe {
+            if self.is_row() {
+                let slot =
+                    if self.is_update() { (*self.data).tg_newslot } else { (*self.data).tg_trigslot };
+                each(key_of(slot, columns));
+                return;
+            }
+            let store = (*self.data).tg_newtable;
+            if store.is_null() {
+                return;
+            }
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                (*(*self.data).tg_relation).rd_att,
+                &raw const pg_sys::TTSOpsMinimalTuple,
+            );
+            pg_sys::tuplestore_rescan(store);
+            while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
+                each(key_of(slot, columns));
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+    }
+
+    /// What a BEFORE row trigger returns to leave the row as it is.
+    pub fn same_row(&self) -> pg_sys::Datum {
+        // SAFETY: valid for the length of the call.
+        unsafe {
+            pg_sys::Datum::from(if self.is_update() {
+                (*self.data).tg_newtuple
+            } else {
+                (*self.data).tg_trigtuple
+            })
+        }
+    }
+
+    /// What a BEFORE row trigger returns to set the column named `column` NULL. The row as it is, where it has no such column.
+    pub fn row_without(&self, column: &str) -> pg_sys::Datum {
+        // SAFETY: the new tuple has the table's descriptor; the arrays have one entry, for a column looked up in it.
+        unsafe {
+            let relation = (*self.data).tg_relation;
+            let Ok(name) = std::ffi::CString::new(column) else { return self.same_row() };
+            let attnum = pg_sys::get_attnum((*relation).rd_id, name.as_ptr());
+            if attnum <= 0 {
+                return self.same_row();
+            }
+            let tuple = if self.is_update() { (*self.data).tg_newtuple } else { (*self.data).tg_trigtuple };
+            let mut number = i32::from(attnum);
+            let mut value = pg_sys::Datum::null();
+            let mut null = true;
+            pg_sys::Datum::from(pg_sys::heap_modify_tuple_by_cols(
+                tuple,
+                (*relation).rd_att,
+                1,
+                &mut number,
+                &mut value,
+                &mut null,
+            ))
+        }
+    }
+}
+
+unsafe fn key_of(slot: *mut pg_sys::TupleTableSlot, columns: &[KeyColumn]) -> Vec<Option<String>> {
+    columns
+        .iter()
+        .map(|column| {
+            // SAFETY: the slot holds a row of the table; values up to `attnum` are there after the deforming call.
+            unsafe {
+                if (*slot).tts_nvalid < column.attnum {
+                    pg_sys::slot_getsomeattrs_int(slot, i32::from(column.attnum));
+                }
+                let index = column.attnum as usize - 1;
+                if *(*slot).tts_isnull.add(index) {
+                    return None;
+                }
+                Some(text_of(*(*slot).tts_values.add(index), column.type_oid))
+            }
+        })
+        .collect()
+}
+
+unsafe fn text_of(value: pg_sys::Datum, type_oid: pg_sys::Oid) -> String {
+    match type_oid {
+        pg_sys::INT2OID => (value.value() as i16).to_string(),
+        pg_sys::INT4OID => (value.value() as i32).to_string(),
+        pg_sys::INT8OID => (value.value() as i64).to_string(),
+        _ => {
+            let mut output = pg_sys::InvalidOid;
+            let mut is_varlena = false;
+            // SAFETY: the value is of the type; the output function gives a text that ends with NUL.
+            unsafe {
+                pg_sys::getTypeOutputInfo(type_oid, &mut output, &mut is_varlena);
+                let text = pg_sys::OidOutputFunctionCall(output, value);
+                let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+                pg_sys::pfree(text.cast());
+                owned
+            }
+        }
+    }
+}
+
+/// Whether texts of the type come out the same under all settings of a session.
+pub fn output_is_stable(type_oid: pg_sys::Oid) -> bool {
+    matches!(
+        type_oid,
+        pg_sys::INT2OID
+            | pg_sys::INT4OID
+            | pg_sys::INT8OID
+            | pg_sys::UUIDOID
+            | pg_sys::TEXTOID
+            | pg_sys::VARCHAROID
+            | pg_sys::BPCHAROID
+            | pg_sys::NAMEOID
+            | pg_sys::BOOLOID
+            | pg_sys::OIDOID
+            | pg_sys::NUMERICOID
+    )
+}

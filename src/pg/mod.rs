@@ -1,0 +1,19 @@
+//! Everything that touches the server, one file a question.
+
+pub mod api;
+pub mod call;
+pub mod catalog;
+pub mod embed;
+pub mod enable;
+pub mod error;
+pub mod ffi;
+pub mod ident;
+pub mod models;
+pub mod queue;
+pub mod search;
+pub mod settings;
+pub mod source;
+pub mod triggers;
+pub mod vectorizers;
+pub mod wake;
+pub mod writer;

@@ -1,0 +1,151 @@
+//! Adding, removing and trying models.
+
+use crate::pg::catalog::{self, StoredModel};
+use crate::pg::embed;
+use crate::pg::error::{Error, Result};
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use autoembed_core::{InputKind, Model, Provider};
+use pgrx::JsonB;
+use pgrx::datum::Interval;
+
+/// What create_model() was given.
+pub struct Definition {
+    /// Its name here.
+    pub name: String,
+    /// Its wire format.
+    pub provider: String,
+    /// Components of its vectors.
+    pub dimensions: i32,
+    /// Its name there.
+    pub model: Option<String>,
+    /// Base of its API.
+    pub url: Option<String>,
+    /// Environment variable with the key.
+    pub api_key_env: Option<String>,
+    /// File with the key.
+    pub api_key_file: Option<String>,
+    /// Limits, each NULL for the provider's own: inputs and tokens of a batch, tokens of an input, requests and tokens a
+    /// minute, requests at once.
+    pub limits: [Option<i32>; 6],
+    /// Tokens a day.
+    pub daily_token_budget: Option<i64>,
+    /// Longest time for a request.
+    pub timeout: Option<Interval>,
+    /// Further options.
+    pub options: Option<JsonB>,
+}
+
+/// Stores a model.
+///
+/// # Errors
+/// 22023 for what cannot work, 42710 where the name is taken, 0A000 for limits that are not kept yet.
+pub fn create(definition: Definition) -> Result<()> {
+    let provider: Provider = definition
+        .provider
+        .parse()
+        .map_err(|e: autoembed_core::provider::UnknownProvider| Error::argument(e.to_string(), e.hint()))?;
+    let remote = definition.model.clone().unwrap_or_else(|| definition.name.clone());
+    let mut model = Model::new(&definition.name, provider, &remote, definition.dimensions.max(0) as usize);
+    model.url = definition.url.clone();
+    model.options = definition.options.as_ref().map_or(serde_json::Value::Null, |o| o.0.clone());
+    model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
+    let [inputs, tokens, input_tokens, requests_per_minute, tokens_per_minute, concurrent] = definition.limits;
+    for (name, value) in [
+        ("max_batch_inputs", inputs.map(i64::from)),
+        ("max_batch_tokens", tokens.map(i64::from)),
+        ("max_input_tokens", input_tokens.map(i64::from)),
+        ("max_concurrent_requests", concurrent.map(i64::from)),
+    ] {
+        if value.is_some_and(|n| n < 1) {
+            return Err(Error::argument(format!("{name} must be at least 1"), "Leave it NULL for the provider's own limit."));
+        }
+    }
+    for (name, value) in [
+        ("requests_per_minute", requests_per_minute.map(i64::from)),
+        ("tokens_per_minute", tokens_per_minute.map(i64::from)),
+        ("daily_token_budget", definition.daily_token_budget),
+    ] {
+        if value.is_some() {
+            return Err(Error::unsupported(
+                format!("{name} is not supported by this version"),
+                "Leave it NULL. A server's own answers to requests that come too fast are honoured.",
+            ));
+        }
+    }
+    const SECONDS: &str = "SELECT EXTRACT(epoch FROM $1)::float8";
+    if let Some(timeout) = &definition.timeout {
+        let seconds = spi::first(SECONDS, &[Arg::new(*timeout)], Mode::Read, |row| row.get::<f64>(1)).flatten();
+        if !seconds.is_some_and(|s| s > 0.0 && s <= 3600.0) {
+            return Err(Error::argument("timeout must be more than zero and at most one hour", "For instance timeout => '30 s'."));
+        }
+    }
+    const SQL: &str = "INSERT INTO autoembed.models (name, provider, model, dimensions, url, api_key_env, api_key_file, \
+         max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, timeout, options) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, '{}')) ON CONFLICT (name) DO NOTHING";
+    let name = definition.name.clone();
+    let inserted = as_extension(|| {
+        spi::execute(
+            SQL,
+            &[
+                Arg::new(definition.name),
+                Arg::new(definition.provider),
+                Arg::new::<String>(definition.model),
+                Arg::new(definition.dimensions),
+                Arg::new::<String>(definition.url),
+                Arg::new::<String>(definition.api_key_env),
+                Arg::new::<String>(definition.api_key_file),
+                Arg::new::<i32>(inputs),
+                Arg::new::<i32>(tokens),
+                Arg::new::<i32>(input_tokens),
+                Arg::new::<i32>(concurrent),
+                Arg::new::<Interval>(definition.timeout),
+                Arg::new::<JsonB>(definition.options),
+            ],
+        )
+    });
+    if inserted == 0 {
+        return Err(Error::new(
+            pgrx::PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+            format!("model \"{name}\" already exists"),
+            "Choose another name, or remove it first with autoembed.drop_model().",
+        ));
+    }
+    Ok(())
+}
+
+/// Removes a model.
+///
+/// # Errors
+/// 42704 where there is none, 2BP01 where a vectorizer uses it.
+pub fn drop(name: &str) -> Result<()> {
+    catalog::model(name)?;
+    const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v WHERE v.model = $1 LIMIT 1";
+    let user = as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
+    if let Some(table) = user {
+        return Err(Error::new(
+            pgrx::PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("model \"{name}\" is used by table {table}"),
+            "End its vectorizer first with autoembed.disable().",
+        ));
+    }
+    as_extension(|| {
+        spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
+        spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
+    });
+    Ok(())
+}
+
+/// Calls a model once: (it answered, dimensions, milliseconds, error).
+///
+/// # Errors
+/// 42704 where there is no such model.
+pub fn test(name: &str) -> Result<(bool, Option<i32>, f32, Option<String>)> {
+    let stored: StoredModel = catalog::model(name)?;
+    let (called, took) = embed::call_now(&stored, InputKind::Document, vec!["a short text to try the model".to_string()]);
+    let ms = took.as_secs_f32() * 1000.0;
+    Ok(match called.result {
+        Ok(answer) => (true, Some(answer.vectors.dimensions as i32), ms, None),
+        Err(failure) => (false, None, ms, Some(format!("{}; {}", failure.message, failure.hint))),
+    })
+}

@@ -1,0 +1,306 @@
+//! The queue: claim, complete, put back, fail, rescue, feed. SQL only; every statement is one short step of a transaction.
+
+use crate::pg::ffi::rights::as_queue;
+use crate::pg::ffi::spi::{self, Mode, Row, args};
+use pgrx::datum::TimestampWithTimeZone;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// The lane of users' writes.
+pub const LIVE: i16 = 0;
+/// The lane behind it.
+pub const BACKFILL: i16 = 1;
+
+/// One claimed job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its number; grows in the order of queueing, though commits may come in another.
+    pub id: i64,
+    /// Proof of the claim: another holder has another.
+    pub token: i64,
+    /// [`LIVE`] or [`BACKFILL`].
+    pub lane: i16,
+    /// The row's key as text.
+    pub key: String,
+    /// Nothing to do where a vector is there already.
+    pub if_missing: bool,
+    /// Tries, this one included.
+    pub attempts: i16,
+    /// When it was queued.
+    pub queued_at: Option<TimestampWithTimeZone>,
+}
+
+fn read_job(row: &Row) -> Job {
+    Job {
+        id: row.or_default(1),
+        token: row.or_default(2),
+        lane: row.or_default(3),
+        key: row.or_default(4),
+        if_missing: row.or_default(5),
+        attempts: row.or_default(6),
+        queued_at: row.get(7),
+    }
+}
+
+/// What is waiting somewhere: (vectorizer, lane).
+pub fn candidates() -> Vec<(i32, i16)> {
+    const SQL: &str = "SELECT v.id, l.lane::smallint FROM autoembed.vectorizer v CROSS JOIN (VALUES (0), (1)) AS l (lane) \
+         WHERE NOT v.paused AND (EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = l.lane) \
+         OR l.lane = 1 AND EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL)) ORDER BY 2, 1";
+    as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| (row.or_default(1), row.or_default(2))))
+}
+
+/// Takes up to `limit` due jobs with ids above `above` for the length of a lease, oldest first. The attempt is counted here, so
+/// that a row which brings the worker down is given up one day. Jobs that others hold are passed over.
+pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Duration) -> Vec<Job> {
+    const SQL: &str = "WITH due AS MATERIALIZED (SELECT d.ctid FROM autoembed.job d \
+           WHERE d.vectorizer_id = $1 AND d.lane = $2 AND d.id > $3 \
+             AND (d.leased_until IS NULL OR d.leased_until <= clock_timestamp()) \
+             AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()) \
+           ORDER BY d.id LIMIT $4 FOR UPDATE SKIP LOCKED) \
+         UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms', \
+           lease_token = (SELECT nextval('autoembed.lease_token_seq')), attempts = j.attempts + 1 \
+         FROM due WHERE j.ctid = due.ctid \
+         RETURNING j.id, j.lease_token, j.lane, j.key, j.if_missing, j.attempts, j.queued_at";
+    as_queue(|| {
+        spi::planned(
+            SQL,
+            args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64],
+            Mode::Write,
+            read_job,
+        )
+    })
+}
+
+/// Removes jobs that are still held by their tokens, and tells which were: a holder that overslept its lease gets nothing.
+pub fn complete<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>) -> HashSet<i64> {
+    const SQL: &str = "DELETE FROM autoembed.job j USING unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
+         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token RETURNING j.id";
+    let mut done = HashSet::new();
+    let jobs: Vec<&Job> = jobs.collect();
+    for lane in [LIVE, BACKFILL] {
+        let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(|j| j.lane == lane));
+        if !ids.is_empty() {
+            done.extend(as_queue(|| {
+                spi::planned(SQL, args![vectorizer, ids, tokens, lane], Mode::Write, |row| row.or_default::<i64>(1))
+            }));
+        }
+    }
+    done
+}
+
+fn ids_and_tokens<'a>(jobs: impl Iterator<Item = &'a Job>) -> (Vec<i64>, Vec<i64>) {
+    jobs.map(|job| (job.id, job.token)).unzip()
+}
+
+/// Whether the try that a job was claimed for counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Charge {
+    /// The row was at fault, or may have been.
+    Kept,
+    /// It was not.
+    GivenBack,
+}
+
+/// Ends the lease of jobs that were not done; they are due again after `pause`.
+pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge: Charge, pause: Duration) {
+    const SQL: &str = "UPDATE autoembed.job j SET leased_until = NULL, lease_token = NULL, attempts = j.attempts - $5, \
+           not_before = CASE WHEN $6 > 0 THEN clock_timestamp() + $6 * interval '1 ms' END \
+         FROM unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
+         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token";
+    let back = if charge == Charge::GivenBack { 1_i16 } else { 0 };
+    let jobs: Vec<&Job> = jobs.collect();
+    for lane in [LIVE, BACKFILL] {
+        let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(|j| j.lane == lane));
+        if !ids.is_empty() {
+            as_queue(|| {
+                spi::planned(
+                    SQL,
+                    args![vectorizer, ids, tokens, lane, back, pause.as_secs_f64() * 1000.0],
+                    Mode::Write,
+                    |_| (),
+                )
+            });
+        }
+    }
+}
+
+/// Puts a job back that [`complete`] has taken out in this transaction, due again after `pause`.
+pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration) {
+    const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, id, key, if_missing, attempts, queued_at, not_before) \
+         OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, now()), clock_timestamp() + $8 * interval '1 ms')";
+    let attempts = if charge == Charge::GivenBack { (job.attempts - 1).max(0) } else { job.attempts };
+    as_queue(|| {
+        spi::planned(
+            SQL,
+            &[
+                spi::Arg::new(vectorizer),
+                spi::Arg::new(job.lane),
+                spi::Arg::new(job.id),
+                spi::Arg::new(job.key.clone()),
+                spi::Arg::new(job.if_missing),
+                spi::Arg::new(attempts),
+                spi::Arg::new::<TimestampWithTimeZone>(job.queued_at),
+                spi::Arg::new(pause.as_secs_f64() * 1000.0),
+            ],
+            Mode::Write,
+            |_| (),
+        )
+    });
+}
+
+/// Writes a row that is given up into the list of failed jobs. Its jobs must have been taken out by [`complete`].
+pub fn fail(vectorizer: i32, key: &str, attempts: i16, code: &str, message: &str, hint: &str) {
+    const SQL: &str = "WITH old AS (DELETE FROM autoembed.failed WHERE vectorizer_id = $1 AND key = $2) \
+         INSERT INTO autoembed.failed (vectorizer_id, key, attempts, code, message, hint) VALUES ($1, $2, $3, $4, $5, $6)";
+    as_queue(|| {
+        spi::planned(
+            SQL,
+            args![
+                vectorizer,
+                key.to_string(),
+                i32::from(attempts),
+                code.to_string(),
+                message.to_string(),
+                hint.to_string()
+            ],
+            Mode::Write,
+            |_| (),
+        )
+    });
+}
+
+/// Forgets that rows had failed, now that they are embedded.
+pub fn forget_failures(vectorizer: i32, keys: Vec<String>) {
+    const ANY: &str = "SELECT EXISTS (SELECT FROM autoembed.failed WHERE vectorizer_id = $1)";
+    const SQL: &str = "DELETE FROM autoembed.failed WHERE vectorizer_id = $1 AND key = ANY ($2)";
+    as_queue(|| {
+        let any = spi::planned(ANY, args![vectorizer], Mode::Write, |row| row.or_default::<bool>(1));
+        if any.first() == Some(&true) {
+            spi::planned(SQL, args![vectorizer, keys], Mode::Write, |_| ());
+        }
+    });
+}
+
+/// Of `jobs`, those whose row has a job that was queued later: that one does the work.
+pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
+    const SQL: &str = "SELECT u.id FROM unnest($2::bigint[], $3::text[]) AS u (id, key) \
+         WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.id > u.id AND j.key = u.key)";
+    let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
+    let keys: Vec<String> = jobs.iter().map(|job| job.key.clone()).collect();
+    as_queue(|| {
+        spi::planned(SQL, args![vectorizer, ids, keys], Mode::Write, |row| row.or_default::<i64>(1)).into_iter().collect()
+    })
+}
+
+/// Frees what a worker that is no more had claimed. For a new worker, which is the only one of its database.
+pub fn rescue() -> u64 {
+    as_queue(|| {
+        spi::execute(
+            "UPDATE autoembed.job SET leased_until = NULL, lease_token = NULL WHERE leased_until IS NOT NULL",
+            &[],
+        )
+    })
+}
+
+/// When the next job that waits for its time is due, in milliseconds.
+pub fn next_due() -> Option<Duration> {
+    const SQL: &str = "SELECT EXTRACT(epoch FROM min(GREATEST(j.not_before, j.leased_until)) - clock_timestamp())::float8 \
+         FROM autoembed.job j WHERE j.not_before > clock_timestamp()";
+    let seconds = as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| row.get::<f64>(1)));
+    seconds.into_iter().next().flatten().map(|s| Duration::from_secs_f64(s.clamp(0.0, 86_400.0)))
+}
+
+/// Queues rows by key.
+pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
+    const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, if_missing) \
+         SELECT $1, $2, k, $4 FROM unnest($3::text[]) AS k";
+    as_queue(|| {
+        spi::planned(SQL, args![vectorizer, lane, keys, if_missing], Mode::Write, |_| ());
+    });
+}
+
+/// Jobs of a vectorizer in the slow lane, counted up to `most`.
+pub fn waiting_in_backfill(vectorizer: i32, most: i64) -> i64 {
+    const SQL: &str = "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 LIMIT $2) x";
+    as_queue(|| spi::planned(SQL, args![vectorizer, most], Mode::Write, |row| row.or_default::<i64>(1)))
+        .into_iter()
+        .next()
+        .unwrap_or(0)
+}
+
+/// A backfill that has not walked its whole table.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    /// The last key walked.
+    pub last_key: Option<String>,
+    /// Rows that have a vector are embedded again.
+    pub force: bool,
+}
+
+/// Locks the unfinished backfill of a vectorizer for this transaction; `None` where there is none or another has it.
+pub fn lock_walk(vectorizer: i32) -> Option<Walk> {
+    const SQL: &str = "SELECT last_key, force FROM autoembed.backfill \
+         WHERE vectorizer_id = $1 AND walked_at IS NULL FOR UPDATE SKIP LOCKED";
+    as_queue(|| {
+        spi::planned(SQL, args![vectorizer], Mode::Write, |row| Walk { last_key: row.get(1), force: row.or_default(2) })
+    })
+    .into_iter()
+    .next()
+}
+
+/// Notes how far a backfill has come.
+pub fn step_walk(vectorizer: i32, last_key: Option<String>, rows: i64, is_end: bool) {
+    const SQL: &str = "UPDATE autoembed.backfill SET last_key = COALESCE($2, last_key), walked = walked + $3, \
+         walked_at = CASE WHEN $4 THEN clock_timestamp() END WHERE vectorizer_id = $1";
+    as_queue(|| {
+        spi::planned(
+            SQL,
+            &[spi::Arg::new(vectorizer), spi::Arg::new::<String>(last_key), spi::Arg::new(rows), spi::Arg::new(is_end)],
+            Mode::Write,
+            |_| (),
+        )
+    });
+}
+
+/// What one request did, for the log.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// The model's name.
+    pub model: String,
+    /// Texts sent.
+    pub inputs: i32,
+    /// Vectors written.
+    pub rows: i32,
+    /// Tokens, where the server told.
+    pub tokens: Option<i64>,
+    /// From sending to the answer.
+    pub ms: f32,
+    /// HTTP status, where there was one.
+    pub status: Option<i32>,
+    /// The failure's code.
+    pub error_code: Option<String>,
+}
+
+/// Writes the request log.
+pub fn log(vectorizer: i32, entry: &Logged) {
+    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    as_queue(|| {
+        spi::planned(
+            SQL,
+            &[
+                spi::Arg::new(vectorizer),
+                spi::Arg::new(entry.model.clone()),
+                spi::Arg::new(entry.inputs),
+                spi::Arg::new(entry.rows),
+                spi::Arg::new::<i64>(entry.tokens),
+                spi::Arg::new(entry.ms),
+                spi::Arg::new::<i32>(entry.status),
+                spi::Arg::new::<String>(entry.error_code.clone()),
+            ],
+            Mode::Write,
+            |_| (),
+        )
+    });
+}

@@ -1,0 +1,167 @@
+//! Reading a source table, as its owner: the texts of given rows, and keys in order for a backfill.
+
+use crate::pg::catalog::{KeyColumn, Table, Vectorizer};
+use crate::pg::ffi::rights::as_owner;
+use crate::pg::ffi::spi::{self, Arg, Mode};
+use crate::pg::ident::quote;
+use autoembed_core::key;
+
+/// One row as it is now.
+#[derive(Debug)]
+pub struct Found {
+    /// The input, cut after as many characters as the caller asked for.
+    pub text: Option<String>,
+    /// sha256 of the whole input in UTF-8.
+    pub hash: Option<Vec<u8>>,
+    /// The target column is not NULL.
+    pub has_vector: bool,
+}
+
+/// A vectorizer with all that is needed to build its statements.
+pub struct Target<'a> {
+    /// The vectorizer.
+    pub vectorizer: &'a Vectorizer,
+    /// Its table.
+    pub table: &'a Table,
+    /// Its target column.
+    pub embedding: &'a str,
+    /// Its input as SQL.
+    pub input: &'a str,
+}
+
+/// The arguments `$1..$n` of a statement that joins keys: one array of texts a key column. A key that has not as many parts
+/// as the table's key has columns matches no row.
+pub fn key_arguments(columns: usize, keys: &[&str]) -> Vec<Arg> {
+    let mut parts: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(keys.len()); columns];
+    for text in keys {
+        let decoded = if columns == 1 { Ok(vec![(*text).to_string()]) } else { key::decode(text, columns) };
+        for (i, part) in parts.iter_mut().enumerate() {
+            part.push(decoded.as_ref().ok().and_then(|d| d.get(i).cloned()));
+        }
+    }
+    parts.into_iter().map(Arg::new).collect()
+}
+
+/// `unnest($1::text[], ...) WITH ORDINALITY AS autoembed_k (autoembed_k1, ..., autoembed_o)`, with `more` further
+/// arrays (their casts) before the ordinality, named `autoembed_v1`, ...
+pub fn keys_from(columns: usize, more: &[&str]) -> String {
+    let casts = (1..=columns)
+        .map(|i| format!("${i}::pg_catalog.text[]"))
+        .chain(more.iter().enumerate().map(|(i, cast)| format!("${}::{cast}", columns + 1 + i)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let names = (1..=columns)
+        .map(|i| format!("autoembed_k{i}"))
+        .chain((1..=more.len()).map(|i| format!("autoembed_v{i}")))
+        .chain(["autoembed_o".to_string()])
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!("ROWS FROM (pg_catalog.unnest({casts})) WITH ORDINALITY AS autoembed_k ({names})")
+}
+
+fn equality(column: &KeyColumn) -> &'static str {
+    if column.is_builtin { "OPERATOR(pg_catalog.=)" } else { "=" }
+}
+
+/// The condition that joins the table to the keys; `keys` names the relation with the columns `autoembed_k1`, ...
+pub fn key_condition(table: &Table, keys: &str) -> String {
+    table
+        .key
+        .iter()
+        .enumerate()
+        .map(|(i, column)| {
+            format!(
+                "{}.{} {} {keys}.autoembed_k{}::{}",
+                table.sql(),
+                quote(&column.name),
+                equality(column),
+                i + 1,
+                column.type_name
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" AND ")
+}
+
+/// sha256 of the input in UTF-8, as SQL.
+pub fn hash_sql(input: &str) -> String {
+    format!("pg_catalog.sha256(pg_catalog.convert_to(({input})::pg_catalog.text, 'UTF8'))")
+}
+
+/// The rows of `keys` as they are now, in the same order; `None` where there is no such row. Texts are cut after
+/// `max_chars` characters. Raises what the table or the input expression raises.
+pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Found>> {
+    let columns = target.table.key.len();
+    let sql = format!(
+        "SELECT autoembed_o, pg_catalog.left(({input})::pg_catalog.text, ${limit}), {hash}, {table}.{embedding} IS NOT NULL \
+         FROM {keys} JOIN {from} ON {condition}",
+        input = target.input,
+        limit = columns + 1,
+        hash = hash_sql(target.input),
+        table = target.table.sql(),
+        embedding = quote(target.embedding),
+        keys = keys_from(columns, &[]),
+        from = target.table.from_sql(),
+        condition = key_condition(target.table, "autoembed_k"),
+    );
+    let mut arguments = key_arguments(columns, keys);
+    arguments.push(Arg::new(max_chars));
+    let mut rows: Vec<Option<Found>> = (0..keys.len()).map(|_| None).collect();
+    let found = as_owner(target.table.owner, &target.vectorizer.input_path, || {
+        spi::query(&sql, &arguments, Mode::Write, |row| {
+            let found = Found { text: row.get(2), hash: row.get(3), has_vector: row.or_default(4) };
+            (row.or_default::<i64>(1), found)
+        })
+    });
+    for (ordinal, row) in found {
+        if let Some(place) = rows.get_mut((ordinal - 1).max(0) as usize) {
+            *place = Some(row);
+        }
+    }
+    rows
+}
+
+/// Up to `rows` keys above `after` in key order, each with whether it has a vector.
+pub fn walk(target: &Target<'_>, after: Option<&str>, rows: i64) -> Vec<(String, bool)> {
+    let table = target.table;
+    let columns = table.key.len();
+    let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
+    let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
+    let mut arguments = Vec::new();
+    let mut condition = String::new();
+    if let Some(after) = after {
+        let parts = if columns == 1 { vec![after.to_string()] } else { key::decode(after, columns).unwrap_or_default() };
+        if parts.len() == columns {
+            let casts = table
+                .key
+                .iter()
+                .enumerate()
+                .map(|(i, c)| format!("${}::{}", i + 1, c.type_name))
+                .collect::<Vec<_>>()
+                .join(", ");
+            condition = format!("WHERE ({}) > ({casts})", names.join(", "));
+            arguments = parts.into_iter().map(Arg::new).collect();
+        }
+    }
+    let sql = format!(
+        "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} {condition} ORDER BY {order} LIMIT {rows}",
+        table = table.sql(),
+        embedding = quote(target.embedding),
+        from = table.from_sql(),
+        order = names.join(", "),
+    );
+    as_owner(table.owner, &target.vectorizer.input_path, || {
+        spi::query(&sql, &arguments, Mode::Write, |row| {
+            let parts: Vec<String> = (1..=columns).map(|i| row.or_default(i)).collect();
+            (join_key(&parts), row.or_default::<bool>(columns + 1))
+        })
+    })
+}
+
+/// The text of a key: a single column's own text, a composite key in the form of a row literal.
+pub fn join_key(parts: &[String]) -> String {
+    match parts {
+        [one] => one.clone(),
+        more => key::encode(&more.iter().map(String::as_str).collect::<Vec<_>>()),
+    }
+}

@@ -1,0 +1,171 @@
+//! What runs in users' transactions: queueing keys, clearing vectors. Cheap, and never failing because of a provider.
+
+use crate::pg::ffi::process;
+use crate::pg::ffi::rights::{as_extension, as_queue_writer, with_stable_output};
+use crate::pg::ffi::rows::{KeyColumn, TriggerCall, output_is_stable};
+use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::queue::{BACKFILL, LIVE};
+use crate::pg::settings::{self, Lane};
+use crate::pg::source::join_key;
+use crate::pg::{ffi, wake};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// Keys queued with one statement.
+const CHUNK: usize = 8192;
+
+#[derive(Clone)]
+struct Known {
+    vectorizer: i32,
+    delay_ms: f64,
+    key: Vec<KeyColumn>,
+    stable_output: bool,
+    /// The target column, where the vectorizer is that of the trigger's table.
+    embedding: Option<String>,
+}
+
+thread_local! {
+    // By the trigger's oid, which is never that of another vectorizer's; emptied when the table's definition changes.
+    static KNOWN: RefCell<HashMap<pg_sys::Oid, (pg_sys::Oid, Known)>> = RefCell::new(HashMap::new());
+    static WRITING: RefCell<Option<(i32, HashSet<String>)>> = const { RefCell::new(None) };
+}
+
+/// Forgets what is known of a table (`None`: of all).
+pub fn forget(table: Option<pg_sys::Oid>) {
+    KNOWN.with(|known| {
+        if let Ok(mut known) = known.try_borrow_mut() {
+            known.retain(|_, (of, _)| table.is_some_and(|table| *of != table));
+        }
+    });
+}
+
+/// Runs `body`, which writes vectors of `vectorizer` into the rows `keys`: changes that triggers of the table make to the text of
+/// just these rows during the write are not queued again, or a trigger that edits the text with every update would
+/// keep the worker busy for ever.
+pub fn while_writing<R>(vectorizer: i32, keys: &[&str], body: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            WRITING.with(|w| *w.borrow_mut() = None);
+        }
+    }
+    let _reset = Reset;
+    WRITING.with(|w| *w.borrow_mut() = Some((vectorizer, keys.iter().map(|k| (*k).to_string()).collect())));
+    body()
+}
+
+fn is_own_write(vectorizer: i32, key: &str) -> bool {
+    WRITING.with(|w| w.borrow().as_ref().is_some_and(|(id, keys)| *id == vectorizer && keys.contains(key)))
+}
+
+fn known(call: &TriggerCall) -> Known {
+    let (trigger, relation) = (call.trigger(), call.relation());
+    if let Some(known) = KNOWN.with(|k| k.borrow().get(&trigger).map(|(_, known)| known.clone())) {
+        return known;
+    }
+    let arguments = call.arguments();
+    let vectorizer: i32 = arguments.first().and_then(|a| a.parse().ok()).unwrap_or(0);
+    let delay_ms: f64 = arguments.get(1).and_then(|a| a.parse().ok()).unwrap_or(0.0);
+    // The table, or the partitioned table that it is a part of, must be the vectorizer's: anybody can make a trigger with
+    // another's number.
+    const OURS: &str = "SELECT COALESCE(a.attname, v.embedding)::text FROM autoembed.vectorizer v \
+         LEFT JOIN pg_attribute a ON a.attrelid = v.source AND a.attnum = v.embedding_attnum AND NOT a.attisdropped AND v.source = v.source_oid \
+         WHERE v.id = $1 AND (v.source = $2 OR v.source IN (SELECT relid FROM pg_partition_ancestors($2)))";
+    const KEY: &str = "SELECT a.attnum, a.atttypid FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord) \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+         WHERE i.indrelid = $1 AND i.indisprimary AND k.ord <= i.indnkeyatts ORDER BY k.ord";
+    let known = as_extension(|| Known {
+        vectorizer,
+        delay_ms,
+        embedding: spi::first(OURS, args![vectorizer, relation], Mode::Write, |row| row.get(1)).flatten(),
+        key: spi::query(KEY, args![relation], Mode::Write, |row| KeyColumn {
+            attnum: row.or_default(1),
+            type_oid: row.get(2).unwrap_or(pg_sys::InvalidOid),
+        }),
+        stable_output: true,
+    });
+    let known = Known { stable_output: known.key.iter().all(|c| output_is_stable(c.type_oid)), ..known };
+    KNOWN.with(|k| k.borrow_mut().insert(trigger, (relation, known.clone())));
+    known
+}
+
+fn insert(known: &Known, lane: i16, keys: Vec<String>) {
+    const ONE: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, not_before) VALUES ($1, $2, $3, $4)";
+    const MANY: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, not_before) \
+         SELECT $1, $2, k, $4 FROM pg_catalog.unnest($3) AS k";
+    let not_before = if known.delay_ms > 0.0 { process::now_plus(known.delay_ms) } else { None };
+    let head = || (Arg::new(known.vectorizer), Arg::new(lane));
+    as_queue_writer(|| {
+        let (vectorizer, lane) = head();
+        if keys.len() == 1 {
+            let key = Arg::new::<String>(keys.into_iter().next());
+            spi::planned(ONE, &[vectorizer, lane, key, Arg::new::<TimestampWithTimeZone>(not_before)], Mode::Write, |_| ());
+        } else {
+            spi::planned(MANY, &[vectorizer, lane, Arg::new(keys), Arg::new::<TimestampWithTimeZone>(not_before)], Mode::Write, |_| ());
+        }
+    });
+}
+
+/// Queues the keys of the rows that a statement or a row trigger tells of.
+#[pg_extern(sql = false)]
+fn queue_change(fcinfo: pg_sys::FunctionCallInfo) {
+    let Some(call) = TriggerCall::new(fcinfo) else {
+        pgrx::ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            "autoembed.queue_change() can only be called as a trigger"
+        );
+    };
+    let known = known(&call);
+    if known.embedding.is_none() || known.key.is_empty() {
+        return;
+    }
+    let lane = if settings::lane() == Lane::Backfill { BACKFILL } else { LIVE };
+    let mut keys = Vec::new();
+    let mut any = false;
+    let mut take = |parts: Vec<Option<String>>| {
+        let parts: Option<Vec<String>> = parts.into_iter().collect();
+        let Some(key) = parts.map(|parts| join_key(&parts)) else { return };
+        if is_own_write(known.vectorizer, &key) {
+            return;
+        }
+        any = true;
+        keys.push(key);
+        if keys.len() >= CHUNK {
+            insert(&known, lane, std::mem::take(&mut keys));
+        }
+    };
+    if known.stable_output {
+        call.for_each_key(&known.key, &mut take);
+    } else {
+        with_stable_output(|| call.for_each_key(&known.key, &mut take));
+    }
+    if !keys.is_empty() {
+        insert(&known, lane, keys);
+    }
+    if any {
+        wake::at_commit();
+    }
+}
+
+/// Sets the vector NULL in a BEFORE row trigger, so that a vector that is there belongs to the present text.
+#[pg_extern(sql = false)]
+fn clear_vector(fcinfo: pg_sys::FunctionCallInfo) -> TriggerRow {
+    let Some(call) = TriggerCall::new(fcinfo).filter(|call| call.is_row() && call.is_before()) else {
+        pgrx::ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            "autoembed.clear_vector() can only be called as a BEFORE trigger for each row"
+        );
+    };
+    match known(&call).embedding {
+        Some(column) => TriggerRow(call.row_without(&column)),
+        None => TriggerRow(call.same_row()),
+    }
+}
+
+/// The row that a BEFORE trigger gives back.
+struct TriggerRow(pg_sys::Datum);
+
+ffi::types::returned_as_is!(TriggerRow, "trigger");

@@ -1,0 +1,54 @@
+//! Waking the worker when a transaction that queued something commits, without polling and without a lock that writers
+//! would share: the committing session sets the worker's latch. Where no worker runs, the session asks for one.
+
+use crate::pg::ffi::process;
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, Mode};
+use crate::pg::ffi::xact;
+use crate::worker::launch;
+use std::cell::Cell;
+
+thread_local! {
+    static QUEUED: Cell<bool> = const { Cell::new(false) };
+    static WORKER: Cell<i32> = const { Cell::new(0) };
+    static ASKED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Registers what happens at the end of a transaction; once a process.
+pub fn install() {
+    xact::on_end(|committed| {
+        if QUEUED.replace(false) && committed {
+            let pid = WORKER.get();
+            if pid != 0 && !process::wake_process(pid) {
+                WORKER.set(0);
+            }
+        }
+    });
+}
+
+/// Notes that this transaction has queued something, and sees to it that there is a worker to wake.
+pub fn at_commit() {
+    if QUEUED.replace(true) {
+        return;
+    }
+    if WORKER.get() == 0 || !process::is_connected_here(WORKER.get()) {
+        WORKER.set(find_worker().unwrap_or(0));
+        if WORKER.get() == 0 && may_ask() {
+            WORKER.set(launch::start_for_this_database().unwrap_or(0));
+        }
+    }
+}
+
+// A server that has no room for a worker must not be asked with every statement.
+fn may_ask() -> bool {
+    let asked = ASKED.get();
+    ASKED.set(asked.wrapping_add(1));
+    asked.is_multiple_of(64)
+}
+
+/// The process that serves this database.
+pub fn find_worker() -> Option<i32> {
+    const SQL: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'autoembed worker' AND datid = $1 LIMIT 1";
+    let database = process::database();
+    as_extension(|| spi::first(SQL, spi::args![database], Mode::Read, |row| row.get::<i32>(1)).flatten())
+}

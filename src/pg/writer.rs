@@ -1,0 +1,157 @@
+//! Writing vectors: only where the text is still the one that was embedded, compared under the row's lock, as the table's
+//! owner. Rows that users hold are passed over. Knows nothing of the queue.
+
+use crate::pg::ffi::catch::{Caught, subtransaction};
+use crate::pg::ffi::rights::as_owner;
+use crate::pg::ffi::spi::{self, Mode};
+use crate::pg::ffi::types::{bytea_array, vector_array};
+use crate::pg::ident::quote;
+use crate::pg::source::{Target, hash_sql, key_arguments, key_condition, keys_from};
+use crate::pg::triggers::while_writing;
+use pgrx::pg_sys;
+
+/// One vector to write.
+pub struct Entry<'a> {
+    /// The row's key as text.
+    pub key: &'a str,
+    /// sha256 of the text that was embedded; `None` is the hash of NULL.
+    pub hash: Option<&'a [u8]>,
+    /// Its vector; `None` clears the column.
+    pub vector: Option<&'a [f32]>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The column holds the vector.
+    Written,
+    /// The text has changed since; nothing was written.
+    Stale,
+    /// There is no such row.
+    Gone,
+    /// A user holds the row; nothing was written.
+    Locked,
+    /// The row was there and had the text, but a trigger of the table kept the write back.
+    Suppressed,
+    /// The table refused the write.
+    Failed(Caught),
+}
+
+/// Writes `entries`; each key must occur once. Never raises what the write raises: a statement that fails because of a
+/// row is halved until the row at fault stands alone.
+pub fn write(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, entries: &[Entry<'_>]) -> Vec<Outcome> {
+    if entries.is_empty() {
+        return Vec::new();
+    }
+    match subtransaction(|| write_once(target, vector_type, vector_sql, entries)) {
+        Ok(outcomes) => outcomes,
+        Err(caught) if caught.is_contention() => vec![Outcome::Locked; entries.len()],
+        Err(caught) if entries.len() == 1 || !caught.may_be_one_row() => vec![Outcome::Failed(caught); entries.len()],
+        Err(_) => {
+            let (left, right) = entries.split_at(entries.len() / 2);
+            let mut outcomes = write(target, vector_type, vector_sql, left);
+            outcomes.extend(write(target, vector_type, vector_sql, right));
+            outcomes
+        }
+    }
+}
+
+fn write_once(
+    target: &Target<'_>,
+    vector_type: pg_sys::Oid,
+    vector_sql: &str,
+    entries: &[Entry<'_>],
+) -> Vec<Outcome> {
+    let columns = target.table.key.len();
+    let keys: Vec<&str> = entries.iter().map(|e| e.key).collect();
+    let mut arguments = key_arguments(columns, &keys);
+    arguments.push(vector_array(vector_type, entries.iter().map(|e| e.vector)));
+    arguments.push(bytea_array(entries.iter().map(|e| e.hash.map(<[u8]>::to_vec)).collect()));
+    let sql = statement(target, vector_sql);
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; entries.len()];
+    let path = &target.vectorizer.input_path;
+    let rows = while_writing(target.vectorizer.id, &keys, || {
+        as_owner(target.table.owner, path, || {
+            spi::query(&sql, &arguments, Mode::Write, |row| {
+                (row.or_default::<i64>(1), row.or_default::<bool>(2), row.or_default::<bool>(3))
+            })
+        })
+    });
+    for (ordinal, same, written) in rows {
+        let Some((outcome, entry)) = place(&mut outcomes, entries, ordinal) else { continue };
+        *outcome = Some(match (same, written) {
+            (false, _) => Outcome::Stale,
+            (true, true) => Outcome::Written,
+            // A column that is NULL already is left alone.
+            (true, false) if entry.vector.is_none() => Outcome::Written,
+            (true, false) => Outcome::Suppressed,
+        });
+    }
+    let missed: Vec<usize> = (0..entries.len()).filter(|i| outcomes[*i].is_none()).collect();
+    if !missed.is_empty() {
+        let missed_keys: Vec<&str> = missed.iter().map(|i| keys[*i]).collect();
+        let there = existing(target, &missed_keys);
+        for (i, there) in missed.into_iter().zip(there) {
+            outcomes[i] = Some(if there { Outcome::Locked } else { Outcome::Gone });
+        }
+    }
+    outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Locked)).collect()
+}
+
+fn place<'o, 'e, 'k>(
+    outcomes: &'o mut [Option<Outcome>],
+    entries: &'e [Entry<'k>],
+    ordinal: i64,
+) -> Option<(&'o mut Option<Outcome>, &'e Entry<'k>)> {
+    let index = usize::try_from(ordinal - 1).ok()?;
+    Some((outcomes.get_mut(index)?, entries.get(index)?))
+}
+
+/// One statement: lock the rows that can be locked at once, compare, write, tell. A row that was changed after the
+/// statement's snapshot is compared and written in its newest version (READ COMMITTED).
+fn statement(target: &Target<'_>, vector_sql: &str) -> String {
+    let table = target.table;
+    let columns = table.key.len();
+    let key_names = (1..=columns).map(|i| format!("autoembed_k.autoembed_k{i}")).collect::<Vec<_>>().join(", ");
+    let column = quote(target.embedding);
+    format!(
+        "WITH autoembed_l AS MATERIALIZED (\
+           SELECT {key_names}, autoembed_k.autoembed_v1, autoembed_k.autoembed_o, \
+             NOT ({hash} IS DISTINCT FROM autoembed_k.autoembed_v2) AS same \
+           FROM {keys} JOIN {from} ON {condition} FOR NO KEY UPDATE OF {name} SKIP LOCKED), \
+         autoembed_w AS (\
+           UPDATE {from} SET {column} = autoembed_l.autoembed_v1 FROM autoembed_l \
+           WHERE {update_condition} AND autoembed_l.same \
+             AND (autoembed_l.autoembed_v1 IS NOT NULL OR {table}.{column} IS NOT NULL) \
+           RETURNING autoembed_l.autoembed_o) \
+         SELECT autoembed_l.autoembed_o, autoembed_l.same, autoembed_w.autoembed_o IS NOT NULL \
+         FROM autoembed_l LEFT JOIN autoembed_w ON autoembed_w.autoembed_o OPERATOR(pg_catalog.=) autoembed_l.autoembed_o",
+        hash = hash_sql(target.input),
+        keys = keys_from(columns, &[&format!("{vector_sql}[]"), "pg_catalog.bytea[]"]),
+        from = table.from_sql(),
+        name = quote(&table.name),
+        condition = key_condition(table, "autoembed_k"),
+        update_condition = key_condition(table, "autoembed_l"),
+        table = table.sql(),
+    )
+}
+
+fn existing(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
+    let columns = target.table.key.len();
+    let sql = format!(
+        "SELECT autoembed_o FROM {} JOIN {} ON {}",
+        keys_from(columns, &[]),
+        target.table.from_sql(),
+        key_condition(target.table, "autoembed_k"),
+    );
+    let mut there = vec![false; keys.len()];
+    let arguments = key_arguments(columns, keys);
+    as_owner(target.table.owner, &target.vectorizer.input_path, || {
+        for ordinal in spi::query(&sql, &arguments, Mode::Write, |row| row.or_default::<i64>(1)) {
+            if let Some(place) = usize::try_from(ordinal - 1).ok().and_then(|i| there.get_mut(i)) {
+                *place = true;
+            }
+        }
+    });
+    there
+}

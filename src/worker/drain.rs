@@ -1,0 +1,63 @@
+//! embed_pending(): the work of the background worker, in a session and its transaction.
+
+use crate::pg::error::Result;
+use crate::pg::ffi::process;
+use crate::pg::{error, settings, vectorizers};
+use crate::worker::engine::Engine;
+use pgrx::prelude::*;
+use std::time::{Duration, Instant};
+
+/// How long a model that does not answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Embeds waiting rows of the caller's vectorizers, at most `max_rows` of them; how many were embedded. A model that
+/// does not answer is a WARNING: its rows stay queued.
+///
+/// # Errors
+/// 22023 for a negative `max_rows`; as `vectorizers::own_all`.
+pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Result<i64> {
+    let room = match max_rows {
+        Some(n) if n < 0 => {
+            return Err(error::Error::argument("max_rows is negative", "Give the most rows to embed, or NULL for all."));
+        }
+        n => n.map(|n| n as usize),
+    };
+    let scope = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();
+    let work = settings::work();
+    let mut engine = Engine::for_session(scope, room);
+    let mut last_progress = Instant::now();
+    loop {
+        while received(&mut engine, &work) {
+            last_progress = Instant::now();
+        }
+        // In a session nothing is caught: errors are the caller's.
+        let Ok(round) = engine.send(&work) else { break };
+        if round.sent > 0 || round.settled > 0 {
+            last_progress = Instant::now();
+        }
+        if engine.in_flight() == 0 {
+            if !round.backlog && !engine.holds_rows() && round.settled == 0 {
+                break;
+            }
+            if last_progress.elapsed() + round.rest.unwrap_or_default() > PATIENCE {
+                break;
+            }
+        }
+        if engine.in_flight() > 0 || round.rest.is_some() {
+            process::wait_latch(round.rest.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1)));
+        }
+        if engine.is_halted() && engine.in_flight() == 0 {
+            break;
+        }
+    }
+    if engine.let_go().is_ok()
+        && let Some((model, failure)) = engine.last_failure.take()
+    {
+        warning!("model \"{model}\" did not embed all rows: {}; {}", failure.message, failure.hint);
+    }
+    Ok(engine.written as i64)
+}
+
+fn received(engine: &mut Engine, work: &settings::Work) -> bool {
+    matches!(engine.receive(work), Ok(true))
+}

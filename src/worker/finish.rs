@@ -1,0 +1,187 @@
+//! From vectors, or a failure, to rows and queue. One transaction.
+
+use crate::pg::ffi::catch::Caught;
+use crate::pg::queue::{self, Charge, Job, Logged};
+use crate::pg::settings::Work;
+use crate::pg::writer::{self, Entry, Outcome};
+use crate::worker::batch::{Batch, Item};
+use crate::worker::gather::{self, Context};
+use autoembed_core::retry::backoff;
+use autoembed_core::{Failure, Vectors};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How long a row that a user holds is left alone.
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A number from 0 to 1 by chance.
+pub fn chance() -> f64 {
+    crate::pg::ffi::process::random()
+}
+
+/// Writes the vectors of a batch and ends its jobs, in this transaction; the number of rows written.
+pub fn write(context: &Context, batch: &Batch, vectors: &Vectors, work: &Work) -> usize {
+    let entries: Vec<(&Item, Option<&[u8]>, Option<&[f32]>)> = batch
+        .items
+        .iter()
+        .enumerate()
+        .filter_map(|(i, item)| Some((item, Some(item.hash.as_slice()), Some(batch.vector(i, vectors)?))))
+        .collect();
+    settle(context, &entries, work)
+}
+
+/// Clears the vectors of rows that have no text, and ends their jobs.
+pub fn clear(context: &Context, items: Vec<(Item, Option<Vec<u8>>)>, work: &Work) {
+    if items.is_empty() {
+        return;
+    }
+    let entries: Vec<(&Item, Option<&[u8]>, Option<&[f32]>)> =
+        items.iter().map(|(item, hash)| (item, hash.as_deref(), None)).collect();
+    settle(context, &entries, work);
+}
+
+fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)], work: &Work) -> usize {
+    let id = context.vectorizer.id;
+    // The jobs go first: who does not hold them any more writes nothing. What is not written comes back below, in the same
+    // transaction.
+    let held = queue::complete(id, entries.iter().flat_map(|(item, ..)| item.jobs.iter()));
+    let still_held = |item: &Item| item.jobs.iter().any(|job| held.contains(&job.id));
+    let entries: Vec<_> = entries.iter().filter(|(item, ..)| still_held(item)).collect();
+    let to_write: Vec<Entry<'_>> =
+        entries.iter().map(|(item, hash, vector)| Entry { key: &item.key, hash: *hash, vector: *vector }).collect();
+    let vector_sql = crate::pg::ident::qualified(&context.pgvector.schema, "vector");
+    let outcomes = writer::write(&context.target(), context.pgvector.type_oid, &vector_sql, &to_write);
+    let mut written = 0;
+    let mut done_keys = Vec::new();
+    let mut stale: Vec<&Item> = Vec::new();
+    let mut refused: Option<Caught> = None;
+    for ((item, _, vector), outcome) in entries.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Written => {
+                written += usize::from(vector.is_some());
+                done_keys.push(item.key.clone());
+            }
+            Outcome::Gone => {}
+            Outcome::Locked => put_back(id, item, &held, Charge::GivenBack, LOCKED_PAUSE),
+            Outcome::Stale => stale.push(item),
+            Outcome::Suppressed => try_again(
+                id,
+                item,
+                &held,
+                work,
+                "write_suppressed",
+                "a trigger of the table kept the vector from being written",
+                "Let BEFORE UPDATE triggers return the row; then call autoembed.retry_failed().",
+            ),
+            Outcome::Failed(caught) if caught.may_be_one_row() => {
+                let hint = caught.hint.clone().unwrap_or_else(|| "Mend the row or the table; then call autoembed.retry_failed().".into());
+                try_again(id, item, &held, work, &caught.sqlstate(), &caught.message, &hint);
+            }
+            Outcome::Failed(caught) => {
+                put_back(id, item, &held, Charge::GivenBack, Duration::from_secs(5));
+                refused = Some(caught);
+            }
+        }
+    }
+    stale_again(context, &stale, &held, work);
+    if let Some(caught) = refused {
+        gather::block(context, "the vectors could not be written", &caught);
+    }
+    queue::forget_failures(id, done_keys);
+    written
+}
+
+/// The text changed while it was embedded. Where a later job of the row waits, that one goes on; where none does (triggers were
+/// off, or the input gives another text each time), this one is tried again and counted.
+fn stale_again(context: &Context, items: &[&Item], held: &HashSet<i64>, work: &Work) {
+    if items.is_empty() {
+        return;
+    }
+    let id = context.vectorizer.id;
+    let last_jobs: Vec<Job> = items.iter().filter_map(|item| item.jobs.last().cloned()).collect();
+    let superseded = queue::superseded(id, &last_jobs);
+    for (item, job) in items.iter().zip(&last_jobs) {
+        if !superseded.contains(&job.id) {
+            try_again(
+                id,
+                item,
+                held,
+                work,
+                "unsteady_input",
+                "the input gave another text each time it was read",
+                "Use an input that depends on the row alone; then call autoembed.retry_failed().",
+            );
+        }
+    }
+}
+
+fn put_back(id: i32, item: &Item, held: &HashSet<i64>, charge: Charge, pause: Duration) {
+    // One job a row is enough.
+    if let Some(job) = item.jobs.iter().rev().find(|job| held.contains(&job.id)) {
+        let job = Job { attempts: item.attempts(), ..job.clone() };
+        queue::put_back(id, &job, charge, pause);
+    }
+}
+
+fn try_again(id: i32, item: &Item, held: &HashSet<i64>, work: &Work, code: &str, message: &str, hint: &str) {
+    if item.attempts() >= work.max_attempts as i16 {
+        queue::fail(id, &item.key, item.attempts(), code, message, hint);
+    } else {
+        put_back(id, item, held, Charge::Kept, pause_after(item, work));
+    }
+}
+
+fn pause_after(item: &Item, work: &Work) -> Duration {
+    let attempt = (item.attempts() - 1).max(0) as u32;
+    backoff(attempt, work.retry_base, work.retry_max, chance())
+}
+
+/// Gives a batch back whose request failed through no fault of its rows.
+pub fn give_back(batch: &Batch, pause: Duration) {
+    queue::release(batch.vectorizer, batch.jobs(), Charge::GivenBack, pause);
+}
+
+/// A request with one text failed, and the row may be at fault: it is tried again later, or given up after its attempts.
+pub fn charge(batch: &Batch, failure: &Failure, work: &Work) {
+    for item in &batch.items {
+        if item.attempts() >= work.max_attempts as i16 {
+            give_up(batch.vectorizer, item, failure);
+        } else {
+            queue::release(batch.vectorizer, item.jobs.iter(), Charge::Kept, pause_after(item, work));
+        }
+    }
+}
+
+/// The rows of a batch are refused for good.
+pub fn reject(batch: &Batch, failure: &Failure) {
+    for item in &batch.items {
+        give_up(batch.vectorizer, item, failure);
+    }
+}
+
+fn give_up(id: i32, item: &Item, failure: &Failure) {
+    if !queue::complete(id, item.jobs.iter()).is_empty() {
+        queue::fail(id, &item.key, item.attempts(), &failure.code, &failure.message, &failure.hint);
+    }
+}
+
+/// The request log's entry for a call.
+pub fn entry(
+    model: &str,
+    batch: &Batch,
+    rows: usize,
+    took: Duration,
+    status: Option<u16>,
+    tokens: Option<u64>,
+    failure: Option<&Failure>,
+) -> Logged {
+    Logged {
+        model: model.to_string(),
+        inputs: batch.texts.len() as i32,
+        rows: rows as i32,
+        tokens: tokens.map(|t| t as i64),
+        ms: took.as_secs_f32() * 1000.0,
+        status: status.map(i32::from),
+        error_code: failure.map(|f| f.code.clone()),
+    }
+}

@@ -1,0 +1,243 @@
+//! From jobs to items: claim, bring together what is of one row, read the texts, end what needs no request. One transaction.
+
+use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
+use crate::pg::ffi::catch::{Caught, subtransaction};
+use crate::pg::queue::{self, Charge, Job};
+use crate::pg::settings::Work;
+use crate::pg::source::{self, Found, Target};
+use crate::worker::batch::{Item, cut};
+use crate::worker::finish;
+use crate::worker::state;
+use pgrx::PgSqlErrorCode;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Rows that a backfill walks at once.
+const WALK: i64 = 4096;
+/// Most characters that are read of one text, whatever the model takes.
+const MAX_CHARS: usize = 1_000_000;
+
+/// A vectorizer with its table and model, as they are in this transaction.
+pub struct Context {
+    /// The vectorizer.
+    pub vectorizer: Vectorizer,
+    /// Its table.
+    pub table: Table,
+    /// Its model.
+    pub stored: StoredModel,
+    /// pgvector here.
+    pub pgvector: Pgvector,
+    embedding: String,
+    input: String,
+}
+
+impl Context {
+    /// What reading and writing need.
+    pub fn target(&self) -> Target<'_> {
+        Target { vectorizer: &self.vectorizer, table: &self.table, embedding: &self.embedding, input: &self.input }
+    }
+}
+
+/// Loads all that is needed to work for a vectorizer; notes in its state why that is not possible where it is not.
+pub fn load(id: i32) -> Option<Context> {
+    let vectorizer = catalog::vectorizer(id)?;
+    let table = catalog::table(vectorizer.source)?;
+    let stored = catalog::model(&vectorizer.model);
+    let pgvector = catalog::pgvector();
+    let problem = match (&stored, &pgvector, &vectorizer.embedding, &vectorizer.input) {
+        _ if table.key.is_empty() => Some((
+            "no_key",
+            format!("table \"{}\" has no primary key any more", table.name),
+            "add one",
+        )),
+        (Err(e), ..) => Some(("model", e.to_string(), "create the model again")),
+        (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector")),
+        (_, _, None, _) => Some((
+            "no_column",
+            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
+            "call autoembed.disable() and autoembed.enable() again",
+        )),
+        (_, _, _, None) => Some((
+            "no_column",
+            format!("the input column of table \"{}\" was dropped", table.name),
+            "call autoembed.disable() and autoembed.enable() again",
+        )),
+        _ => None,
+    };
+    if let Some((code, message, hint)) = problem {
+        state::block_vectorizer(id, code, &message, hint);
+        return None;
+    }
+    let (stored, pgvector) = (stored.ok()?, pgvector.ok()?);
+    let (embedding, input) = (vectorizer.embedding.clone()?, vectorizer.input.clone()?);
+    Some(Context { vectorizer, table, stored, pgvector, embedding, input })
+}
+
+/// What one look at a lane brought.
+#[derive(Default)]
+pub struct Gathered {
+    /// Rows that need a request.
+    pub items: Vec<Item>,
+    /// Jobs claimed.
+    pub claimed: usize,
+    /// The highest number among them.
+    pub highest: Option<i64>,
+    /// Rows that were settled without a request.
+    pub settled: usize,
+    /// The table could not be read: leave the vectorizer alone for a while.
+    pub blocked: bool,
+}
+
+/// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first.
+pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, work: &Work) -> Gathered {
+    let id = context.vectorizer.id;
+    if lane == queue::BACKFILL && !walk(context, limit) {
+        return Gathered { blocked: true, ..Gathered::default() };
+    }
+    let jobs = queue::claim(id, lane, above, limit, work.lease);
+    let mut gathered =
+        Gathered { claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
+    if jobs.is_empty() {
+        return gathered;
+    }
+    let jobs = drop_superseded(context, jobs);
+    let rows = by_row(jobs);
+    let (rows, given_up): (Vec<Vec<Job>>, Vec<Vec<Job>>) =
+        rows.into_iter().partition(|jobs| attempts(jobs) <= work.max_attempts as i16);
+    for jobs in &given_up {
+        queue::complete(id, jobs.iter());
+        queue::fail(
+            id,
+            &jobs[0].key,
+            attempts(jobs) - 1,
+            "worker_died",
+            "the worker ended each time it had this row in hand",
+            "Look into the server's log for that time; then call autoembed.retry_failed().",
+        );
+    }
+    let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();
+    let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
+    match read(context, &keys, max_chars) {
+        Ok(found) => {
+            state::unblock_vectorizer(id);
+            sort_out(context, rows, found, work, &mut gathered);
+        }
+        Err(caught) => {
+            queue::release(id, rows.iter().flatten(), Charge::GivenBack, Duration::from_secs(5));
+            block(context, "the table could not be read", &caught);
+            gathered.blocked = true;
+        }
+    }
+    gathered
+}
+
+fn attempts(jobs: &[Job]) -> i16 {
+    jobs.iter().map(|job| job.attempts).max().unwrap_or(0)
+}
+
+/// Notes that the table refuses reading or writing as such.
+pub fn block(context: &Context, what: &str, caught: &Caught) {
+    let hint = match caught.code {
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
+            "the worker acts as the table's owner with row_security = off: give the owner the rights, or lift FORCE ROW LEVEL SECURITY"
+        }
+        _ => "mend it, or call autoembed.disable() and autoembed.enable() with another input",
+    };
+    state::block_vectorizer(context.vectorizer.id, &caught.sqlstate(), &format!("{what}: {}", caught.message), hint);
+}
+
+// A key whose text the key's type does not take makes the whole statement fail; such a row cannot exist.
+fn read(context: &Context, keys: &[&str], max_chars: i32) -> Result<Vec<Option<Found>>, Caught> {
+    match subtransaction(|| source::read(&context.target(), keys, max_chars)) {
+        Err(caught) if caught.may_be_one_row() && keys.len() > 1 => {
+            let (left, right) = keys.split_at(keys.len() / 2);
+            let mut found = read(context, left, max_chars)?;
+            found.extend(read(context, right, max_chars)?);
+            Ok(found)
+        }
+        other => other,
+    }
+}
+
+fn drop_superseded(context: &Context, jobs: Vec<Job>) -> Vec<Job> {
+    if context.vectorizer.delay.is_zero() {
+        return jobs;
+    }
+    let superseded = queue::superseded(context.vectorizer.id, &jobs);
+    let (old, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| superseded.contains(&job.id));
+    queue::complete(context.vectorizer.id, old.iter());
+    jobs
+}
+
+/// Jobs of one row together, in the order of their first jobs.
+fn by_row(jobs: Vec<Job>) -> Vec<Vec<Job>> {
+    let mut place: HashMap<String, usize> = HashMap::with_capacity(jobs.len());
+    let mut rows: Vec<Vec<Job>> = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        match place.get(&job.key) {
+            Some(i) => rows[*i].push(job),
+            None => {
+                place.insert(job.key.clone(), rows.len());
+                rows.push(vec![job]);
+            }
+        }
+    }
+    rows
+}
+
+fn sort_out(context: &Context, rows: Vec<Vec<Job>>, found: Vec<Option<Found>>, work: &Work, gathered: &mut Gathered) {
+    let id = context.vectorizer.id;
+    let mut ended: Vec<Job> = Vec::new();
+    let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
+    for (jobs, found) in rows.into_iter().zip(found) {
+        let Some(found) = found else {
+            ended.extend(jobs);
+            continue;
+        };
+        if found.has_vector && jobs.iter().all(|job| job.if_missing) {
+            ended.extend(jobs);
+            continue;
+        }
+        let key = jobs[0].key.clone();
+        match found.text.filter(|text| !text.trim().is_empty()) {
+            None => {
+                let item = Item { key, jobs, text: String::new(), hash: Vec::new() };
+                to_clear.push((item, found.hash));
+            }
+            Some(text) => {
+                let (text, _) = cut(text, &context.stored.model.limits);
+                gathered.items.push(Item { key, jobs, text, hash: found.hash.unwrap_or_default() });
+            }
+        }
+    }
+    gathered.settled = ended.len() + to_clear.len();
+    queue::complete(id, ended.iter());
+    finish::clear(context, to_clear, work);
+}
+
+/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand. False: the
+/// table could not be read.
+fn walk(context: &Context, limit: usize) -> bool {
+    let id = context.vectorizer.id;
+    let low = 2 * limit.max(256) as i64;
+    if queue::waiting_in_backfill(id, low) >= low {
+        return true;
+    }
+    let Some(walk) = queue::lock_walk(id) else { return true };
+    let rows = WALK.max(2 * limit as i64);
+    let keys = match subtransaction(|| source::walk(&context.target(), walk.last_key.as_deref(), rows)) {
+        Ok(keys) => keys,
+        Err(caught) => {
+            block(context, "the table could not be read", &caught);
+            return false;
+        }
+    };
+    let count = keys.len() as i64;
+    let last = keys.last().map(|(key, _)| key.clone());
+    let missing: Vec<String> = keys.into_iter().filter(|(_, has)| walk.force || !has).map(|(key, _)| key).collect();
+    if !missing.is_empty() {
+        queue::add(id, queue::BACKFILL, missing, !walk.force);
+    }
+    queue::step_walk(id, last, count, count < rows);
+    true
+}

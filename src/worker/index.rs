@@ -1,0 +1,104 @@
+//! The HNSW index of a table that was full: built by a process of its own, without blocking writers, after the backfill.
+
+use crate::pg::catalog::{self, Vectorizer};
+use crate::pg::enable::{index_name, index_statement};
+use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::{locks, process, utility};
+use crate::pg::ident::qualified;
+use crate::worker::state;
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::prelude::*;
+
+/// Vectorizers that want an index and whose backfill is over.
+fn due() -> Vec<i32> {
+    const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE v.index_wanted AND NOT v.paused \
+         AND NOT EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL) \
+         AND NOT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = 1)";
+    as_extension(|| spi::query(SQL, &[], Mode::Write, |row| row.or_default::<i32>(1)))
+}
+
+/// Starts a builder where an index is due; it ends by itself when another is at work.
+pub fn start_builders() -> Result<(), Caught> {
+    if catch::transaction(due)?.is_empty() {
+        return Ok(());
+    }
+    let started = BackgroundWorkerBuilder::new("autoembed indexer")
+        .set_type("autoembed indexer")
+        .set_library("autoembed")
+        .set_function("autoembed_indexer_main")
+        .set_argument(Some(pg_sys::Datum::from(process::database())))
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        .load_dynamic();
+    if started.is_err() {
+        log!("autoembed: no background worker could be started to build an index; raise max_worker_processes");
+    }
+    Ok(())
+}
+
+/// Entry point of the builder; its argument is the database's oid.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
+    process::take_signals();
+    process::connect(process::oid_argument(argument));
+    process::commit_asynchronously();
+    let Ok(Some(extension)) = catch::transaction(utility::extension_oid) else { return };
+    if !locks::become_the_indexer(extension) {
+        return;
+    }
+    for id in catch::transaction(due).unwrap_or_default() {
+        if let Err(caught) = build(id) {
+            log!("autoembed: the index of vectorizer {id} could not be built: {}", caught.message);
+            let noted = catch::transaction(|| {
+                state::block_vectorizer(id, "index", &format!("the index could not be built: {}", caught.message), "build it by hand, or call autoembed.enable() with index => 'none'");
+                give_up(id);
+            });
+            drop(noted);
+        }
+    }
+}
+
+fn give_up(id: i32) {
+    as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = false WHERE id = $1", args![id]));
+}
+
+/// Whether the index is there: `Some(valid)`.
+fn present(schema: &str, name: &str) -> Option<bool> {
+    const SQL: &str = "SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2";
+    as_extension(|| {
+        spi::first(SQL, &[Arg::new(schema.to_string()), Arg::new(name.to_string())], Mode::Write, |row| row.or_default(1))
+    })
+}
+
+fn build(id: i32) -> Result<(), Caught> {
+    let plan = catch::transaction(|| {
+        let vectorizer: Vectorizer = catalog::vectorizer(id)?;
+        let table = catalog::table(vectorizer.source)?;
+        let pgvector = catalog::pgvector().ok()?;
+        let column = vectorizer.embedding.clone()?;
+        let name = index_name(&table.name, &column);
+        // A partitioned table cannot be indexed without blocking writers in one statement.
+        let how = if table.kind == 'p' { "" } else { "CONCURRENTLY" };
+        let statement = index_statement(&table, &column, &pgvector, how);
+        Some((table.schema.clone(), name, statement))
+    })?;
+    let Some((schema, name, statement)) = plan else { return Ok(()) };
+    match catch::transaction(|| present(&schema, &name))? {
+        Some(true) => {}
+        there => {
+            if there == Some(false) {
+                // What a build left that was broken off.
+                catch::top_level(&format!("DROP INDEX CONCURRENTLY {}", qualified(&schema, &name)))?;
+            }
+            catch::top_level(&statement)?;
+        }
+    }
+    catch::transaction(|| give_up(id))?;
+    Ok(())
+}

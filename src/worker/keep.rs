@@ -1,0 +1,27 @@
+//! Housekeeping: old entries of the request log are added up and removed, old failures are forgotten, names are brought up to
+//! date.
+
+use crate::pg::catalog;
+use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, args};
+use crate::pg::settings::Work;
+use std::time::Duration;
+
+/// How often.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Keeps house once.
+pub fn house(work: &Work) -> Result<(), Caught> {
+    const LOG: &str = "WITH old AS (DELETE FROM autoembed.request WHERE at < clock_timestamp() - $1 * interval '1 s' RETURNING vectorizer_id, rows), \
+         sums AS (SELECT vectorizer_id, sum(rows) AS rows FROM old GROUP BY 1) \
+         UPDATE autoembed.vectorizer v SET embedded = v.embedded + sums.rows FROM sums WHERE v.id = sums.vectorizer_id";
+    const FAILED: &str = "DELETE FROM autoembed.failed WHERE failed_at < clock_timestamp() - $1 * interval '1 s'";
+    catch::transaction(|| {
+        catalog::repair();
+        as_extension(|| {
+            spi::execute(LOG, args![work.request_retention.as_secs_f64()]);
+            spi::execute(FAILED, args![work.failed_retention.as_secs_f64()]);
+        });
+    })
+}

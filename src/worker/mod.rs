@@ -1,0 +1,21 @@
+//! Orchestration: claim and commit; call with nothing of the server held; write, complete and commit.
+//!
+//! | step | enters | leaves | may change | where the process dies |
+//! |---|---|---|---|---|
+//! | gather | due jobs | items with text and hash | leases and attempts of these jobs; ends jobs of rows that are gone | before the commit: nothing happened; after: the leases run out, or the next worker frees them as it starts |
+//! | call | texts | vectors, or a failure | nothing | the answer is lost, the leases remain: the rows are sent once more |
+//! | finish | vectors | - | the rows' vectors; these jobs | before the commit: as above; after: done |
+//! | fail | a failure | - | these jobs, the list of failed jobs | before the commit: as above, the attempt stays counted |
+
+pub mod batch;
+pub mod drain;
+pub mod engine;
+pub mod finish;
+pub mod gather;
+pub mod index;
+pub mod keep;
+pub mod launch;
+pub mod models;
+pub mod run;
+pub mod state;
+pub mod wait;

@@ -1,0 +1,169 @@
+//! The background worker of one database: a loop around its latch.
+
+use crate::pg::catalog;
+use crate::pg::ffi::{catch, locks, process, utility};
+use crate::pg::queue;
+use crate::pg::settings::{self, Work};
+use crate::worker::engine::{Engine, Round};
+use crate::worker::{index, keep, state};
+use pgrx::prelude::*;
+use std::time::{Duration, Instant};
+
+/// How often it looks whether somebody wants the database for himself, or the extension is gone.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How long a worker that was started before the extension was committed waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Entry point of the background worker; its argument is the database's oid.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
+    process::take_signals();
+    process::connect(process::oid_argument(argument));
+    process::commit_asynchronously();
+    if let Some(extension) = wait_for_extension()
+        && locks::become_the_worker(extension)
+    {
+        Loop::new(extension).run();
+    }
+}
+
+fn wait_for_extension() -> Option<pg_sys::Oid> {
+    let begun = Instant::now();
+    loop {
+        if let Ok(Some(extension)) = catch::transaction(utility::extension_oid) {
+            return Some(extension);
+        }
+        if begun.elapsed() > PATIENCE || !process::was_asked_to_wait() || locks::database_is_wanted() {
+            return None;
+        }
+        process::wait_latch(Duration::from_millis(200));
+    }
+}
+
+struct Loop {
+    extension: pg_sys::Oid,
+    engine: Engine,
+    work: Work,
+    /// When rows that a commit told of are taken: the rest of the batch may come until then.
+    due: Option<Instant>,
+    poll_at: Instant,
+    look_at: Instant,
+    keep_at: Instant,
+    errors: u32,
+}
+
+impl Loop {
+    fn new(extension: pg_sys::Oid) -> Loop {
+        let now = Instant::now();
+        Loop {
+            extension,
+            engine: Engine::for_worker(),
+            work: settings::work(),
+            due: Some(now),
+            poll_at: now,
+            look_at: now,
+            keep_at: now,
+            errors: 0,
+        }
+    }
+
+    fn run(mut self) {
+        let begun = catch::transaction(|| {
+            state::reset();
+            catalog::repair();
+            queue::rescue()
+        });
+        if let Ok(freed) = begun
+            && freed > 0
+        {
+            log!("autoembed: {freed} jobs that an earlier worker had in hand are free again");
+        }
+        while self.turn() {}
+    }
+
+    /// One turn of the loop; false: this worker is not wanted any more.
+    fn turn(&mut self) -> bool {
+        pgrx::check_for_interrupts!();
+        if process::reload_settings() {
+            self.work = settings::work();
+            self.engine.look_everywhere();
+        }
+        if Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + LOOK_AROUND;
+            if !self.is_wanted() {
+                return false;
+            }
+        }
+        let turned = self.take_in().and_then(|()| self.send_out());
+        let pause = match turned {
+            Ok(pause) => {
+                self.errors = 0;
+                pause
+            }
+            Err(caught) => {
+                self.errors += 1;
+                // One line for each doubling: an error that stays does not fill the log.
+                if self.errors.is_power_of_two() {
+                    log!("autoembed: a step failed ({} times in a row): {}", self.errors, caught.message);
+                }
+                self.due = None;
+                Duration::from_millis(100 * u64::from(self.errors.min(50)))
+            }
+        };
+        process::wait_latch(pause);
+        if self.due.is_none() {
+            self.due = Some(Instant::now() + self.work.batch_delay);
+        }
+        true
+    }
+
+    fn is_wanted(&self) -> bool {
+        if locks::database_is_wanted() {
+            return false;
+        }
+        !matches!(catch::transaction(utility::extension_oid), Ok(found) if found != Some(self.extension))
+    }
+
+    fn take_in(&mut self) -> Result<(), catch::Caught> {
+        while self.engine.receive(&self.work)? {
+            pgrx::check_for_interrupts!();
+        }
+        Ok(())
+    }
+
+    /// Sends what is due; how long nothing has to be done.
+    fn send_out(&mut self) -> Result<Duration, catch::Caught> {
+        let now = Instant::now();
+        if now >= self.keep_at {
+            self.keep_at = now + keep::INTERVAL;
+            keep::house(&self.work)?;
+            index::start_builders()?;
+        }
+        if now >= self.poll_at {
+            self.poll_at = now + self.work.poll_interval;
+            self.engine.look_everywhere();
+            self.due = Some(now);
+        }
+        let Some(due) = self.due else { return Ok(self.poll_at - now) };
+        if now < due {
+            return Ok(due - now);
+        }
+        self.due = None;
+        let round: Round = self.engine.send(&self.work)?;
+        let now = Instant::now();
+        let mut pause = self.poll_at.saturating_duration_since(now).min(self.look_at.saturating_duration_since(now));
+        if round.backlog || self.engine.holds_rows() {
+            // As soon as a request has returned, or a model may be asked again.
+            self.due = Some(now);
+            let rest = round.rest.unwrap_or(Duration::from_millis(1));
+            pause = pause.min(rest.max(Duration::from_millis(1)));
+        } else if let Some(next) = catch::transaction(queue::next_due)? {
+            if next < pause {
+                self.poll_at = now + next.max(Duration::from_millis(1));
+            }
+            pause = pause.min(next.max(Duration::from_millis(1)));
+        }
+        Ok(pause)
+    }
+}

@@ -1,0 +1,68 @@
+//! What people see of models and vectorizers that cannot work at present.
+
+use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::spi::{self, Mode, args};
+use autoembed_core::circuit::{Circuit, State};
+use std::time::Duration;
+
+/// Notes why a vectorizer's table cannot be read or written.
+pub fn block_vectorizer(id: i32, code: &str, message: &str, hint: &str) {
+    const SQL: &str = "INSERT INTO autoembed.vectorizer_state AS s (vectorizer_id, code, message, hint) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (vectorizer_id) DO UPDATE SET code = EXCLUDED.code, message = EXCLUDED.message, hint = EXCLUDED.hint, since = clock_timestamp() \
+         WHERE s.code <> EXCLUDED.code OR s.message <> EXCLUDED.message";
+    let changed = as_extension(|| {
+        spi::execute(SQL, args![id, code.to_string(), message.to_string(), hint.to_string()])
+    });
+    if changed > 0 {
+        pgrx::log!("autoembed: vectorizer {id} is blocked: {message}; {hint}");
+    }
+}
+
+/// Its table works again.
+pub fn unblock_vectorizer(id: i32) {
+    const ANY: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer_state WHERE vectorizer_id = $1)";
+    as_extension(|| {
+        if spi::planned(ANY, args![id], Mode::Write, |row| row.or_default::<bool>(1)).first() == Some(&true) {
+            spi::execute("DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1", args![id]);
+        }
+    });
+}
+
+/// What is written down of a model: nothing, or (state, code, message, hint).
+pub type Shown = Option<(&'static str, String, String, String)>;
+
+/// What is to be written down of a model.
+pub fn shown(circuit: &Circuit, now: Duration) -> Shown {
+    match circuit.state(now) {
+        State::Blocked { reason, .. } => {
+            Some(("blocked", reason.code.clone(), reason.message.clone(), reason.hint.clone()))
+        }
+        State::Paused { reason, .. } => {
+            Some(("waiting", reason.code.clone(), reason.message.clone(), reason.hint.clone()))
+        }
+        State::Slowed { .. } | State::Recovering { .. } | State::Open => None,
+    }
+}
+
+/// Writes down the state of a model.
+pub fn write(model: &str, shown: &Shown) {
+    const SET: &str = "INSERT INTO autoembed.model_state (model, state, code, message, hint) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (model) DO UPDATE SET state = EXCLUDED.state, code = EXCLUDED.code, message = EXCLUDED.message, hint = EXCLUDED.hint, \
+         since = CASE WHEN model_state.state = EXCLUDED.state THEN model_state.since ELSE clock_timestamp() END";
+    as_extension(|| match shown {
+        Some((state, code, message, hint)) => {
+            spi::execute(SET, args![model.to_string(), state.to_string(), code.clone(), message.clone(), hint.clone()]);
+        }
+        None => {
+            spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![model.to_string()]);
+        }
+    });
+}
+
+/// Forgets what another worker wrote down; it is found out anew.
+pub fn reset() {
+    as_extension(|| {
+        spi::execute("DELETE FROM autoembed.model_state", &[]);
+        spi::execute("DELETE FROM autoembed.vectorizer_state", &[]);
+    });
+}

@@ -1,0 +1,22 @@
+//! Scenarios, seen from outside: SQL in, states out. One binary, since each one links in seconds.
+//!
+//! A figure that belongs to a scenario (how long, how many requests) is printed; `cargo test -- --nocapture` shows it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod errors;
+mod faults;
+mod harness;
+mod inputs;
+mod keys;
+mod lifecycle;
+mod manual;
+mod options;
+mod outage;
+mod partitions;
+mod quickstart;
+mod rights;
+mod search;
+mod stale;
+mod writes;

@@ -1,0 +1,201 @@
+//! Who may do and see what.
+
+use autoembed_tests::Site;
+use autoembed_tests::site::PATIENCE;
+
+/// Ordinary roles `alice` and `bob`; alice owns `notes` with an owner column.
+fn tenants() -> Site {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT CREATE ON SCHEMA public TO alice",
+    );
+    let mut alice = site.session_as("alice");
+    alice.run(
+        "CREATE TABLE notes (id int PRIMARY KEY, owner name DEFAULT current_user, body text);
+         SELECT autoembed.enable('notes', 'body', model => 'stub');
+         INSERT INTO notes SELECT i, CASE WHEN i % 2 = 0 THEN 'alice' ELSE 'bob' END, 'note ' || i FROM generate_series(1, 20) i",
+    );
+    site.settle("notes", "body");
+    site
+}
+
+#[test]
+fn an_ordinary_owner_needs_no_superuser() {
+    let mut site = tenants();
+    let mut alice = site.session_as("alice");
+    assert_eq!(alice.int("SELECT id FROM similar_notes('note 4', 1)"), 4);
+    alice.run("UPDATE notes SET body = 'edited' WHERE id = 4");
+    site.settle("notes", "body");
+    alice.run("SELECT autoembed.pause('notes'); SELECT autoembed.resume('notes'); SELECT autoembed.backfill('notes', force => true)");
+    assert!(alice.yes("SELECT autoembed.wait('notes', '30 s')"));
+    assert_eq!(alice.int("SELECT autoembed.retry_failed('notes')"), 0);
+    assert_eq!(alice.text("SELECT state FROM autoembed.status"), "active");
+    alice.run("SELECT autoembed.disable('notes', drop_column => true)");
+}
+
+#[test]
+fn writers_need_no_rights_on_the_extension() {
+    let mut site = tenants();
+    site.db
+        .run("GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO bob");
+    let mut bob = site.session_as("bob");
+    bob.run("INSERT INTO notes VALUES (100, DEFAULT, 'from bob'); UPDATE notes SET body = 'bob was here' WHERE id = 1; DELETE FROM notes WHERE id = 2");
+    assert_eq!(site.settle("notes", "body"), 20);
+    bob.error("SELECT * FROM autoembed.job").code_is("42501");
+    bob.error("INSERT INTO autoembed.job (vectorizer_id, lane, key) VALUES (1, 0, '1')")
+        .code_is("42501");
+}
+
+#[test]
+fn no_select_no_search() {
+    let mut site = tenants();
+    let mut bob = site.session_as("bob");
+    bob.error("SELECT * FROM similar_notes('note 4')")
+        .code_is("42501");
+    site.db.run("GRANT SELECT (id) ON notes TO bob");
+    bob.error("SELECT * FROM similar_notes('note 4')")
+        .code_is("42501");
+    site.db.run("GRANT SELECT ON notes TO bob");
+    assert_eq!(bob.int("SELECT id FROM similar_notes('note 4', 1)"), 4);
+}
+
+#[test]
+fn row_security_holds_in_search() {
+    let mut site = tenants();
+    site.db.run("GRANT SELECT ON notes TO bob; ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (owner = current_user)");
+    let mut bob = site.session_as("bob");
+    for _ in 0..7 {
+        // Several times: a plan that was made for another role must not be used.
+        let owners = bob.column(
+            "SELECT DISTINCT n.owner FROM similar_notes('note 4', 50) s JOIN notes n USING (id)",
+        );
+        assert_eq!(owners, ["bob"]);
+        assert_eq!(
+            bob.rows("SELECT id FROM similar_notes('note 4', 50)").len(),
+            10
+        );
+    }
+    site.db.run("GRANT alice TO bob");
+    let mut both = site.session_as("bob");
+    for _ in 0..7 {
+        assert_eq!(
+            both.rows("SELECT id FROM similar_notes('note 4', 50)")
+                .len(),
+            10
+        );
+        both.run("SET ROLE alice");
+        assert_eq!(
+            both.rows("SELECT id FROM similar_notes('note 4', 50)")
+                .len(),
+            20,
+            "the owner is exempt"
+        );
+        both.run("RESET ROLE");
+    }
+}
+
+/// With FORCE ROW LEVEL SECURITY the owner, as whom the worker acts, does not see all rows: no row may look deleted.
+#[test]
+fn forced_row_security_loses_no_job() {
+    let mut site = tenants();
+    site.db.run("ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (owner = current_user)");
+    site.db
+        .run("INSERT INTO notes SELECT i, 'bob', 'hidden ' || i FROM generate_series(101, 110) i");
+    let state = site.until_state("notes", "blocked: ");
+    println!("state under forced row security: {state}");
+    assert!(state.contains("row"), "{state}");
+    assert_eq!(site.failed("notes"), 0);
+    site.db.run("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY");
+    site.settle_within("notes", "body", "embedding", PATIENCE * 3);
+}
+
+#[test]
+fn the_views_show_only_tables_one_may_read() {
+    let mut site = tenants();
+    site.messages("");
+    site.fault(autoembed_stub::Fault::Poison("bad".to_owned()));
+    site.db.run("INSERT INTO messages (content) VALUES ('bad')");
+    site.db
+        .until("SELECT count(*) FROM autoembed.failed_jobs", "1", PATIENCE);
+    let mut bob = site.session_as("bob");
+    for view in ["status", "failed_jobs", "requests"] {
+        assert_eq!(
+            bob.int(&format!("SELECT count(*) FROM autoembed.{view}")),
+            0,
+            "{view}"
+        );
+    }
+    let mut alice = site.session_as("alice");
+    assert_eq!(
+        alice.column("SELECT source::text FROM autoembed.status"),
+        ["notes"]
+    );
+    site.db.run("GRANT SELECT ON messages TO bob");
+    assert_eq!(
+        bob.column("SELECT source::text FROM autoembed.status"),
+        ["messages"]
+    );
+    assert_eq!(bob.int("SELECT count(*) FROM autoembed.failed_jobs"), 1);
+}
+
+#[test]
+fn only_trusted_roles_make_models() {
+    let site = tenants();
+    let mut alice = site.session_as("alice");
+    for call in [
+        "SELECT autoembed.create_model('mine', 'openai', dimensions => 3, url => 'http://127.0.0.1:9')",
+        "SELECT autoembed.drop_model('stub')",
+        "SELECT * FROM autoembed.test_model('stub')",
+        "UPDATE autoembed.models SET url = 'http://127.0.0.1:9'",
+        "INSERT INTO autoembed.models (name, provider, dimensions) VALUES ('mine', 'openai', 3)",
+    ] {
+        alice.error(call).code_is("42501");
+    }
+}
+
+/// Whatever code of the owner's the worker runs, it runs with the owner's rights and cannot leave them.
+#[test]
+fn the_workers_rights_are_the_owners() {
+    let mut site = tenants();
+    let mut alice = site.session_as("alice");
+    alice.run(
+        "CREATE TABLE seen (who text, session text, via text);
+         CREATE FUNCTION trojan(via text) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN
+             BEGIN EXECUTE 'RESET ROLE'; EXCEPTION WHEN OTHERS THEN NULL; END;
+             BEGIN EXECUTE 'RESET SESSION AUTHORIZATION'; EXCEPTION WHEN OTHERS THEN NULL; END;
+             BEGIN EXECUTE 'SET SESSION AUTHORIZATION postgres'; EXCEPTION WHEN OTHERS THEN NULL; END;
+             BEGIN EXECUTE 'ALTER ROLE alice SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
+             INSERT INTO public.seen VALUES (current_user, session_user, via);
+         END $$;
+         CREATE FUNCTION in_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.trojan(TG_NAME); RETURN NEW; END $$;
+         CREATE TRIGGER trojan_before BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         CREATE TRIGGER trojan_after AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         CREATE CONSTRAINT TRIGGER trojan_deferred AFTER UPDATE ON notes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         CREATE FUNCTION in_input(t text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM public.trojan('input'); RETURN t; END $$;
+         CREATE TABLE bait (id int PRIMARY KEY, body text);
+         SELECT autoembed.enable('bait', 'in_input(body)', model => 'stub');
+         INSERT INTO bait VALUES (1, 'bait'); INSERT INTO notes VALUES (200, 'alice', 'bait')",
+    );
+    site.settle("bait", "body");
+    site.settle("notes", "body");
+    assert_eq!(site.db.column("SELECT DISTINCT who FROM seen"), ["alice"]);
+    assert!(
+        !site
+            .db
+            .yes("SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'")
+    );
+    let via = site.db.column("SELECT DISTINCT via FROM seen ORDER BY 1");
+    println!("the trojans ran in: {via:?}");
+    assert!(via.len() >= 2, "{via:?}");
+}
+
+trait CodeIs {
+    fn code_is(&self, code: &str);
+}
+
+impl CodeIs for autoembed_tests::SqlError {
+    fn code_is(&self, code: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+    }
+}

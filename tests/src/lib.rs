@@ -1,0 +1,24 @@
+//! The outside view: a private PostgreSQL cluster, driven through SQL as any user would drive it.
+//!
+//! Nothing here links to the extension: what a test knows about autoembed is its public SQL interface. A test takes a
+//! [`Site`] (cluster, database, extension, embedding server) or, when it wants less, a bare [`Cluster`], and waits for
+//! states with [`eventually`]; it never sleeps for a time.
+//!
+//! A failed step of the harness ends the test at once, so these modules panic on purpose, with the reason and the
+//! server log's tail. The demo uses the `try_` variants.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod cluster;
+pub mod db;
+pub mod find;
+pub mod site;
+pub mod template;
+pub mod vectors;
+pub mod wait;
+
+pub use cluster::{Builder, Cluster, Stop};
+pub use db::{Db, SqlError};
+pub use site::Site;
+pub use wait::eventually;

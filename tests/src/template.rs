@@ -1,0 +1,114 @@
+//! A fresh data directory in a moment: `initdb` runs once a process, every cluster starts from a copy.
+
+use crate::find::{self, Account};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// A temporary folder that is gone when this process is, however it ends: a small shell waits for the end of a pipe
+/// that only this process holds, stops a server that still runs in the folder, and removes it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    watcher: Option<Child>,
+}
+
+/// Waits for the pipe's end, then ends what `$1/data/postmaster.pid` names and removes `$1`.
+const WATCHER: &str = r#"
+while read -r line; do :; done
+if [ -f "$1/data/postmaster.pid" ]; then
+    read -r pid < "$1/data/postmaster.pid"
+    kill -QUIT "$pid" 2>/dev/null
+    tries=0
+    while [ $tries -lt 50 ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; tries=$((tries + 1)); done
+fi
+rm -rf "$1"
+"#;
+
+/// Longest folder name that leaves room for `/.s.PGSQL.5432` in the 107 bytes a socket's address may have.
+const LONGEST: usize = 80;
+
+impl Folder {
+    /// A new folder that belongs to `account`, under the temporary folder (or /tmp where that name is too long for a socket).
+    pub fn new(account: &Account) -> io::Result<Folder> {
+        let mut parent = std::env::temp_dir();
+        if parent.as_os_str().len() + 12 > LONGEST {
+            parent = PathBuf::from("/tmp");
+        }
+        let path = tempfile::Builder::new()
+            .prefix("ae-")
+            .tempdir_in(parent)?
+            .keep();
+        let watcher = Command::new("/bin/sh")
+            .args(["-c", WATCHER, "autoembed-watcher"])
+            .arg(&path)
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            // Its own group: a Ctrl-C at the terminal must not reach it before its work is done.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let folder = Folder {
+            path,
+            watcher: Some(watcher?),
+        };
+        if account.switched {
+            std::os::unix::fs::chown(&folder.path, Some(account.uid), Some(account.gid))?;
+        }
+        Ok(folder)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(mut watcher) = self.watcher.take() {
+            drop(watcher.stdin.take());
+            // The watcher does the removing; its end means that nothing is left.
+            let _ = watcher.wait();
+        }
+    }
+}
+
+/// Fills `data` with a new cluster's data directory owned by `account`.
+///
+/// The superuser is `postgres`, authentication is `trust` (the only way in is a socket in a private folder), encoding
+/// UTF-8, locale C.UTF-8.
+pub fn copy_to(data: &Path, account: &Account) -> io::Result<()> {
+    static TEMPLATE: OnceLock<Result<Folder, String>> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| create(account).map_err(|e| e.to_string()));
+    let template = template.as_ref().map_err(|e| io::Error::other(e.clone()))?;
+    find::run(
+        find::command("/bin/cp", account)
+            .args(["-a", "--reflink=auto"])
+            .arg(template.path().join("template"))
+            .arg(data),
+    )?;
+    Ok(())
+}
+
+fn create(account: &Account) -> io::Result<Folder> {
+    let folder = Folder::new(account)?;
+    find::run(
+        find::command(find::bindir()?.join("initdb"), account)
+            .args([
+                "--no-sync",
+                "--wal-segsize=1",
+                "--auth=trust",
+                "--username=postgres",
+            ])
+            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
+            .arg(folder.path().join("template")),
+    )?;
+    Ok(folder)
+}
