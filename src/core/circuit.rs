@@ -22,7 +22,7 @@
 //! go out in small batches; a batch that fails now, while the server demonstrably works, is taken to hold a poison row,
 //! and goes out again in pieces of an eighth, down to single inputs. An attempt is charged to a row only if it fails
 //! *alone*, has failed *before*, and the model answered *another request* in between. So an outage, however long, charges
-//! nothing, and a poison row is charged each time.
+//! nothing, and a poison row is charged whenever anything else got through meanwhile.
 //!
 //! What this asks of the caller:
 //!
@@ -39,11 +39,9 @@ use std::time::Duration;
 use crate::error::{Action, Failure};
 use crate::retry::backoff;
 
-/// The sizes of batches after a pause, one step a success; after the last there is no limit.
-const RAMP: [usize; 4] = [1, 8, 64, 512];
+mod recovery;
 
-/// A failing batch is cut into this many pieces.
-const PIECES: usize = 8;
+use recovery::Recovery;
 
 /// How patient a circuit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,70 +157,6 @@ enum Mode {
     Paused { reason: Reason, failures: u32 },
     Recovering(Recovery),
     Blocked { reason: Reason, probes: u32 },
-}
-
-#[derive(Debug)]
-struct Recovery {
-    /// Index into [`RAMP`]; beyond it there is no limit.
-    step: usize,
-    /// Inputs of the failures that led here, still to be answered before all is well.
-    suspects: usize,
-    /// Failing batches that are sent again in pieces, the smallest last.
-    pieces: Vec<Pieces>,
-}
-
-#[derive(Debug)]
-struct Pieces {
-    limit: usize,
-    /// Inputs that are still to be settled, by requests sent after number `since`: what was in flight when the batch
-    /// failed is not of its pieces.
-    left: usize,
-    since: u64,
-}
-
-impl Recovery {
-    fn limit(&self) -> Option<usize> {
-        self.pieces
-            .last()
-            .map(|pieces| pieces.limit)
-            .or_else(|| RAMP.get(self.step).copied())
-    }
-
-    /// Request number `id` settled `inputs` more; `grow`: and the server showed that it can take more.
-    fn answered(&mut self, id: u64, inputs: usize, grow: bool) {
-        self.suspects = self.suspects.saturating_sub(inputs);
-        if self.pieces.is_empty() {
-            self.step += usize::from(grow);
-        }
-        for pieces in self.pieces.iter_mut().filter(|pieces| id > pieces.since) {
-            pieces.left = pieces.left.saturating_sub(inputs);
-        }
-        while self.pieces.last().is_some_and(|pieces| pieces.left == 0) {
-            self.pieces.pop();
-        }
-    }
-
-    /// A batch of `inputs` failed while the server works: smaller pieces until all of them are settled. `since`: the
-    /// last request sent.
-    fn failed(&mut self, inputs: usize, since: u64) {
-        let limit = (inputs / PIECES).max(1);
-        match self.pieces.last_mut() {
-            // Sent before the pieces became as small as this or smaller.
-            Some(pieces) if pieces.limit == limit => {
-                pieces.left = pieces.left.saturating_add(inputs)
-            }
-            Some(pieces) if pieces.limit < limit => {}
-            _ => self.pieces.push(Pieces {
-                limit,
-                left: inputs,
-                since,
-            }),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.suspects == 0 && self.limit().is_none()
-    }
 }
 
 /// The state of one model. See the module's text.
@@ -421,11 +355,7 @@ impl Circuit {
             // Only what was sent since can show that the trouble is over.
             Mode::Paused { .. } if probed => {
                 let suspects = std::mem::take(&mut self.suspects);
-                self.enter(Mode::Recovering(Recovery {
-                    step: 0,
-                    suspects,
-                    pieces: Vec::new(),
-                }));
+                self.enter(Mode::Recovering(Recovery::new(suspects)));
                 self.settled(ticket, inputs, true);
             }
             Mode::Blocked { .. } if probed => {
@@ -451,7 +381,7 @@ impl Circuit {
     /// Whether a failure is the row's own: it stands alone, it failed before, and the model worked in between.
     fn is_chargeable(&self, ticket: Ticket, failed_before: Option<Duration>) -> bool {
         let worked_since = |failed| self.last_success.is_some_and(|success| success > failed);
-        failed_before.is_some_and(worked_since)
+        ticket.inputs <= 1 && failed_before.is_some_and(worked_since)
     }
 
     fn probe_failed(&mut self, now: Duration, failure: &Failure, jitter01: f64) {
@@ -501,7 +431,7 @@ impl Circuit {
             }
             Mode::Open | Mode::Recovering(_) if !old => {
                 if let Mode::Recovering(recovery) = &self.mode {
-                    self.suspects = recovery.suspects;
+                    self.suspects = recovery.suspects();
                 }
                 self.suspects = self.suspects.max(ticket.inputs);
                 self.enter(Mode::Paused {
@@ -512,9 +442,7 @@ impl Circuit {
                 self.not_before = self.not_before.max(now.saturating_add(wait));
             }
             // Sent before the trouble was known: it is the same trouble.
-            Mode::Recovering(recovery) => {
-                recovery.suspects = recovery.suspects.saturating_add(ticket.inputs)
-            }
+            Mode::Recovering(recovery) => recovery.suspect(ticket.inputs),
             Mode::Paused { .. } => self.suspects = self.suspects.saturating_add(ticket.inputs),
             Mode::Open | Mode::Blocked { .. } => {}
         }

@@ -125,7 +125,7 @@ impl Model {
     /// The options that the HTTP providers know: `headers` (object of strings: sent with each request), `body` (object:
     /// added to each request's JSON), `document_prefix` and `query_prefix` (strings put before each text that is stored
     /// or searched for, as some models want); `openai` also `send_dimensions` (boolean), `ollama` also `truncate`
-    /// (boolean).
+    /// (boolean, true if absent: texts too long for the loaded model are cut there; false: they are refused).
     ///
     /// # Errors
     /// Dimensions outside 1 to 16,000; an empty name; a limit of zero; a timeout of zero or over an hour; a URL that

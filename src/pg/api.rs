@@ -80,9 +80,9 @@ fn test_model(
     TableIterator::once(or_raise(models::test(&name)))
 }
 
-#[pg_extern(sql = false, name = "enable")]
+#[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
-fn enable_(
+fn enable(
     source: Option<pg_sys::Oid>,
     input: Option<String>,
     model: Option<String>,
@@ -134,8 +134,8 @@ fn resume(source: pg_sys::Oid, embedding: Name) {
     or_raise(vectorizers::set_paused(source, &embedding.0, false));
 }
 
-#[pg_extern(sql = false, name = "embed")]
-fn embed_(input: Option<String>, model: Option<String>) -> Option<Vector> {
+#[pg_extern(sql = false)]
+fn embed(input: Option<String>, model: Option<String>) -> Option<Vector> {
     let model = model.unwrap_or_else(settings::default_model);
     let vector = or_raise(embed::vector_of(&input?, &model, InputKind::Query));
     Some(Vector::new(&vector))
@@ -178,7 +178,7 @@ fn discard_failed(source: Option<pg_sys::Oid>) -> i64 {
     or_raise(vectorizers::discard_failed(source))
 }
 
-#[pg_extern(sql = false, name = "wait")]
-fn wait_(source: Option<pg_sys::Oid>, timeout: Option<Interval>) -> bool {
+#[pg_extern(sql = false)]
+fn wait(source: Option<pg_sys::Oid>, timeout: Option<Interval>) -> bool {
     or_raise(wait::until_done(source, given(timeout, "timeout")))
 }

@@ -42,12 +42,12 @@ pub fn key_arguments(columns: usize, keys: &[&str]) -> Vec<Arg> {
     parts.into_iter().map(Arg::new).collect()
 }
 
-/// `unnest($1::text[], ...) WITH ORDINALITY AS autoembed_k (autoembed_k1, ..., autoembed_o)`, with `more` further
+/// `ROWS FROM (unnest($1::text[]), ...) WITH ORDINALITY AS autoembed_k (autoembed_k1, ..., autoembed_o)`, with `more` further
 /// arrays (their casts) before the ordinality, named `autoembed_v1`, ...
 pub fn keys_from(columns: usize, more: &[&str]) -> String {
     let casts = (1..=columns)
-        .map(|i| format!("${i}::pg_catalog.text[]"))
-        .chain(more.iter().enumerate().map(|(i, cast)| format!("${}::{cast}", columns + 1 + i)))
+        .map(|i| format!("pg_catalog.unnest(${i}::pg_catalog.text[])"))
+        .chain(more.iter().enumerate().map(|(i, cast)| format!("pg_catalog.unnest(${}::{cast})", columns + 1 + i)))
         .collect::<Vec<_>>()
         .join(", ");
     let names = (1..=columns)
@@ -56,7 +56,7 @@ pub fn keys_from(columns: usize, more: &[&str]) -> String {
         .chain(["autoembed_o".to_string()])
         .collect::<Vec<_>>()
         .join(", ");
-    format!("ROWS FROM (pg_catalog.unnest({casts})) WITH ORDINALITY AS autoembed_k ({names})")
+    format!("ROWS FROM ({casts}) WITH ORDINALITY AS autoembed_k ({names})")
 }
 
 fn equality(column: &KeyColumn) -> &'static str {

@@ -39,6 +39,11 @@ pub fn at_commit() {
     }
 }
 
+/// Whether this transaction has queued something.
+pub fn has_queued() -> bool {
+    QUEUED.get()
+}
+
 // A server that has no room for a worker must not be asked with every statement.
 fn may_ask() -> bool {
     let asked = ASKED.get();

@@ -6,6 +6,7 @@ use crate::pg::settings::Work;
 use crate::pg::writer::{self, Entry, Outcome};
 use crate::worker::batch::{Batch, Item};
 use crate::worker::gather::{self, Context};
+use crate::worker::state;
 use autoembed_core::retry::backoff;
 use autoembed_core::{Failure, Vectors};
 use std::collections::HashSet;
@@ -84,8 +85,9 @@ fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)],
         }
     }
     stale_again(context, &stale, &held, work);
-    if let Some(caught) = refused {
-        gather::block(context, "the vectors could not be written", &caught);
+    match refused {
+        Some(caught) => gather::block(context, "the vectors could not be written", &caught),
+        None => state::unblock_vectorizer(id),
     }
     queue::forget_failures(id, done_keys);
     written

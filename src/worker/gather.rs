@@ -119,8 +119,10 @@ pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, work: &Wor
     let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
     match read(context, &keys, max_chars) {
         Ok(found) => {
-            state::unblock_vectorizer(id);
             sort_out(context, rows, found, work, &mut gathered);
+            if gathered.items.is_empty() {
+                state::unblock_vectorizer(id);
+            }
         }
         Err(caught) => {
             queue::release(id, rows.iter().flatten(), Charge::GivenBack, Duration::from_secs(5));

@@ -4,7 +4,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode};
 use crate::pg::ffi::{process, snapshot};
-use crate::pg::vectorizers;
+use crate::pg::{vectorizers, wake};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
@@ -28,8 +28,12 @@ pub fn until_done(source: Option<pg_sys::Oid>, timeout: Interval) -> Result<bool
     let limit = Duration::from_secs_f64(seconds.min(1e9));
     let ids: Vec<i32> = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();
     let now = process::now_plus(0.0);
+    let own = wake::has_queued();
+    if own {
+        pgrx::warning!("rows that this transaction has changed are embedded after its commit; wait() does not wait for them");
+    }
     let fresh = |sql: &str, args: &[Arg]| {
-        snapshot::with_latest(|| as_extension(|| spi::first(sql, args, Mode::Read, |row| row.get::<i64>(1)).flatten()))
+        snapshot::with_latest(own, || as_extension(|| spi::first(sql, args, Mode::Read, |row| row.get::<i64>(1)).flatten()))
     };
     let last = fresh(LAST, &[Arg::new(ids.clone())]).unwrap_or(0);
     let sql = format!("SELECT ({})::int::bigint", OPEN.trim_start_matches("SELECT "));

@@ -83,11 +83,11 @@ fn composite_keys() {
     site.settle("pages", "content");
     let row = site
         .db
-        .rows("SELECT site, path, lang FROM similar_pages('page 3/2', 1)")
+        .rows("SELECT site, path, lang FROM similar_pages('page 4/2', 1)")
         .remove(0);
     let expected = site
         .db
-        .rows("SELECT site, path, lang FROM pages WHERE content = 'page 3/2'")
+        .rows("SELECT site, path, lang FROM pages WHERE content = 'page 4/2'")
         .remove(0);
     assert_eq!(row, expected);
 }

@@ -286,6 +286,19 @@ fn news_from_before_a_block_do_not_count_after_it() {
 }
 
 #[test]
+fn failures_from_before_a_pause_do_not_count_after_it() {
+    let mut circuit = circuit();
+    let (lone, batch) = (circuit.on_send(S, 1), circuit.on_send(S, 512));
+    fail(&mut circuit, S, 1, &retry());
+    succeed(&mut circuit, 9 * S, 1);
+    assert_eq!(circuit.may_send(9 * S), open(Some(8)));
+    for late in [lone, batch] {
+        assert!(!circuit.on_failure(9 * S, late, &retry(), None, 1.0).charge);
+        assert_eq!(circuit.may_send(9 * S), open(Some(8)));
+    }
+}
+
+#[test]
 fn a_pause_may_turn_into_a_block() {
     let mut circuit = circuit();
     fail(&mut circuit, S, 1, &retry());

@@ -1,6 +1,7 @@
 //! The wire formats, one file each.
 //!
-//! A new provider is a file with a [`Spec`] and its line in the table below (and its `mod`).
+//! A new provider is a file with its description (a `Spec`) and wire format, its `mod` and its line in the table
+//! below.
 
 use std::fmt;
 use std::str::FromStr;

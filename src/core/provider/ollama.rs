@@ -56,8 +56,9 @@ impl Wire for Ollama {
         let mut map = json.serialize_map(None)?;
         map.serialize_entry("model", &model.remote)?;
         map.serialize_entry("input", texts)?;
-        // Without the field Ollama cuts silently what is too long; so the field is always sent.
-        map.serialize_entry("truncate", &options::is_on(&model.options, "truncate"))?;
+        // Ollama's own default, written out: what is too long is cut at the context it gives the model, which only it knows.
+        let truncate = options::switch(&model.options, "truncate").unwrap_or(true);
+        map.serialize_entry("truncate", &truncate)?;
         for (name, value) in extra_fields(model) {
             map.serialize_entry(name, value)?;
         }

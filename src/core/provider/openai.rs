@@ -66,9 +66,7 @@ impl Wire for OpenAi {
         map.serialize_entry("input", texts)?;
         // Only these models can shorten their vectors; other servers refuse the field, unless told otherwise.
         let shortens = model.remote.starts_with("text-embedding-3");
-        let send = model.options.get("send_dimensions").map_or(shortens, |_| {
-            options::is_on(&model.options, "send_dimensions")
-        });
+        let send = options::switch(&model.options, "send_dimensions").unwrap_or(shortens);
         if send {
             map.serialize_entry("dimensions", &model.dimensions)?;
         }

@@ -127,7 +127,7 @@ pub(super) fn prefix(options: &Value, kind: InputKind) -> Option<&str> {
         .filter(|prefix| !prefix.is_empty())
 }
 
-/// A boolean option; absent is `false`.
-pub(super) fn is_on(options: &Value, name: &str) -> bool {
-    options.get(name).and_then(Value::as_bool).unwrap_or(false)
+/// A boolean option, if it is there.
+pub(super) fn switch(options: &Value, name: &str) -> Option<bool> {
+    options.get(name)?.as_bool()
 }

@@ -118,13 +118,13 @@ fn ollama_request() {
     assert_eq!(request.url, "http://localhost:11434/api/embed");
     assert_eq!(
         sent(&request),
-        json!({"model": "nomic-embed-text", "input": ["a"], "truncate": false})
+        json!({"model": "nomic-embed-text", "input": ["a"], "truncate": true})
     );
-    model.options = json!({"truncate": true, "body": {"keep_alive": "1h"}});
+    model.options = json!({"truncate": false, "body": {"keep_alive": "1h"}});
     let request = build_request(&model, None, InputKind::Document, &["a"]).unwrap();
     assert_eq!(
         sent(&request),
-        json!({"model": "nomic-embed-text", "input": ["a"], "truncate": true, "keep_alive": "1h"})
+        json!({"model": "nomic-embed-text", "input": ["a"], "truncate": false, "keep_alive": "1h"})
     );
 }
 

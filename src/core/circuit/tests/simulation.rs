@@ -29,6 +29,8 @@ struct World {
     concurrency: usize,
     latency: Duration,
     chance: u64,
+    /// Rows neither done nor dead.
+    left: usize,
 }
 
 impl World {
@@ -46,12 +48,13 @@ impl World {
             concurrency,
             latency: S / 20,
             chance: 1,
+            left: rows,
         }
     }
 
     /// Runs until every row is done or dead, or until `end`; `up`: whether the server works at that time.
     fn run(&mut self, end: Duration, up: impl Fn(Duration) -> bool) {
-        while self.now < end && self.rows.iter().any(|row| !row.done && !row.dead) {
+        while self.now < end && self.left > 0 {
             while self.flying.len() < self.concurrency && self.send() {}
             let landed = self.flying.iter().map(|(at, ..)| *at).min();
             let opens = match self.circuit.may_send(self.now) {
@@ -121,6 +124,7 @@ impl World {
         if up && !rows.iter().any(|row| self.rows[*row].poison) {
             self.circuit.on_success(self.now, ticket);
             rows.iter().for_each(|row| self.rows[*row].done = true);
+            self.left -= rows.len();
             return;
         }
         let failed_before = if let [row] = rows[..] {
@@ -142,6 +146,7 @@ impl World {
                 state.charged += 1;
                 state.not_before = self.now + backoff(state.charged - 1, S, 60 * S, 1.0);
                 state.dead = state.charged >= MAX_ATTEMPTS;
+                self.left -= usize::from(state.dead);
             }
             if !state.dead {
                 self.queue.push_back(row);
