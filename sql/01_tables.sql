@@ -120,6 +120,7 @@ COMMENT ON TABLE autoembed.failed IS 'Jobs given up, kept until retry_failed() o
 CREATE TABLE autoembed.backfill (
     vectorizer_id int PRIMARY KEY,
     last_key      text,
+    end_key       text,
     force         boolean NOT NULL DEFAULT false,
     total         bigint NOT NULL,
     walked        bigint NOT NULL DEFAULT 0,
@@ -127,6 +128,7 @@ CREATE TABLE autoembed.backfill (
     walked_at     timestamptz
 );
 COMMENT ON TABLE autoembed.backfill IS 'How far each backfill has walked its table in key order; the rows behind last_key are in the queue or done';
+COMMENT ON COLUMN autoembed.backfill.end_key IS 'the last key when it began; rows behind it have jobs of their own';
 COMMENT ON COLUMN autoembed.backfill.walked_at IS 'when the end of the table was reached';
 
 CREATE TABLE autoembed.request (

@@ -14,7 +14,7 @@ RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'd
 COMMENT ON FUNCTION autoembed.drop_model(text) IS 'Removes a model that no vectorizer uses. Superuser or the extension''s owner only.';
 
 CREATE FUNCTION autoembed.test_model(name text, OUT ok boolean, OUT dimensions int, OUT latency_ms real, OUT error text)
-RETURNS record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'test_model_wrapper';
+RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'test_model_wrapper';
 COMMENT ON FUNCTION autoembed.test_model(text) IS
     'Calls the model once with a short text: whether it answered, the vector''s dimensions, milliseconds, and the error where there was one.';
 
@@ -87,9 +87,9 @@ CREATE FUNCTION autoembed.query_vector(vectorizer int, query text)
 RETURNS vector LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'query_vector_wrapper';
 COMMENT ON FUNCTION autoembed.query_vector(int, text) IS 'Used by the search functions: the vector of a search text by the vectorizer''s model.';
 
-CREATE FUNCTION autoembed.search_statement(vectorizer int, filter jsonb, mode text)
+CREATE FUNCTION autoembed.search_statement(vectorizer int, k int, filter jsonb, mode text)
 RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'search_statement_wrapper';
-COMMENT ON FUNCTION autoembed.search_statement(int, jsonb, text) IS
+COMMENT ON FUNCTION autoembed.search_statement(int, int, jsonb, text) IS
     'Used by the search functions: the statement of a search. Names of columns in the filter are checked and quoted; its values are read from a parameter.';
 
 CREATE FUNCTION autoembed.worker_activity(OUT pid int, OUT database name, OUT kind text, OUT state text, OUT started_at timestamptz)

@@ -28,6 +28,10 @@ pub extern "C-unwind" fn _PG_init() {
     }
 }
 
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/mod.rs"]
+mod in_server;
+
 #[cfg(test)]
 pub mod pg_test {
     //! What `cargo pgrx test` asks for.

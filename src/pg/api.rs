@@ -14,7 +14,7 @@ fn given<T>(value: Option<T>, name: &str) -> T {
     match value {
         Some(value) => value,
         None => Error::new(
-            PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("{name} cannot be NULL"),
             "Give a value, or leave the argument out for its default.",
         )
@@ -148,9 +148,9 @@ fn query_vector(vectorizer: i32, query: String) -> Vector {
 }
 
 #[pg_extern(sql = false)]
-fn search_statement(vectorizer: Option<i32>, filter: Option<JsonB>, mode: Option<String>) -> String {
+fn search_statement(vectorizer: Option<i32>, k: Option<i32>, filter: Option<JsonB>, mode: Option<String>) -> String {
     let vectorizer = given(vectorizer, "vectorizer");
-    or_raise(search::statement(vectorizer, filter.as_ref().map(|f| &f.0), &given(mode, "mode")))
+    or_raise(search::statement(vectorizer, k, filter.as_ref().map(|f| &f.0), &given(mode, "mode")))
 }
 
 #[pg_extern(sql = false)]

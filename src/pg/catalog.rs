@@ -8,6 +8,11 @@ use autoembed_core::{Limits, Model, Provider};
 use pgrx::{JsonB, pg_sys};
 use std::time::Duration;
 
+/// An input expression as it stands in statements: the line breaks keep a comment in it from swallowing what follows.
+pub fn expression_sql(given: &str) -> String {
+    format!("\n{given}\n")
+}
+
 /// A model as it is stored: how to call it, and where its key is.
 #[derive(Debug, Clone)]
 pub struct StoredModel {
@@ -97,8 +102,6 @@ pub struct Table {
     pub persistence: char,
     /// A partition of another table.
     pub is_partition: bool,
-    /// The planner's estimate of its rows, by its size where it was never analysed.
-    pub estimated_rows: i64,
     /// Columns of its primary key, in the key's order; empty where it has none.
     pub key: Vec<KeyColumn>,
 }
@@ -116,11 +119,14 @@ impl Table {
 }
 
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, \
-     c.relispartition, CASE WHEN c.relkind = 'p' THEN (SELECT COALESCE(sum(x.n), 0) FROM pg_partition_tree(c.oid) p, \
-        LATERAL (SELECT CASE WHEN l.reltuples >= 0 THEN l.reltuples ELSE pg_relation_size(l.oid) / 100 END AS n FROM pg_class l \
-        WHERE l.oid = p.relid AND p.isleaf) x)::bigint \
-     WHEN c.relkind <> 'r' THEN 0 WHEN c.reltuples > 0 THEN c.reltuples::bigint ELSE pg_relation_size(c.oid) / 100 END \
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+     c.relispartition FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+
+/// The planner's estimate of a table's rows, by its size where it was never analysed. Waits for locks on the table.
+pub fn estimated_rows(oid: pg_sys::Oid) -> i64 {
+    const SQL: &str = "SELECT COALESCE(sum(CASE WHEN l.reltuples > 0 THEN l.reltuples ELSE pg_relation_size(l.oid) / 100 END), 0)::bigint \
+         FROM pg_class l WHERE l.relkind = 'r' AND (l.oid = $1 OR l.oid IN (SELECT relid FROM pg_partition_tree($1) WHERE isleaf))";
+    as_extension(|| spi::first(SQL, args![oid], Mode::Write, |row| row.or_default::<i64>(1))).unwrap_or(0)
+}
 
 const KEY: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.atttypid, t.typnamespace = 'pg_catalog'::regnamespace \
      FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord) \
@@ -138,7 +144,6 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
             kind: row.or_default::<String>(5).chars().next().unwrap_or(' '),
             persistence: row.or_default::<String>(6).chars().next().unwrap_or(' '),
             is_partition: row.or_default(7),
-            estimated_rows: row.or_default(8),
             key: Vec::new(),
         })
         .into_iter()
@@ -199,7 +204,7 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
         id: row.or_default(1),
         source: row.get(2).unwrap_or(pg_sys::InvalidOid),
         embedding: row.get(3),
-        input: if is_expression { Some(given_input.clone()) } else { row.get::<String>(4).map(|name| quote(&name)) },
+        input: if is_expression { Some(expression_sql(&given_input)) } else { row.get::<String>(4).map(|name| quote(&name)) },
         given_input,
         input_path: row.or_default(7),
         model: row.or_default(8),

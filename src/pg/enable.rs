@@ -3,11 +3,12 @@
 
 use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
 use crate::pg::error::{Error, Result};
+use crate::pg::ffi::catch::subtransaction;
 use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::{locks, parse, utility};
-use crate::pg::ident::{self, as_column, derived, qualified, quote};
-use crate::pg::{search, settings, vectorizers, wake};
+use crate::pg::ident::{as_column, derived, qualified, quote};
+use crate::pg::{search, settings, source, vectorizers, wake};
 use pgrx::datum::Interval;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -58,9 +59,10 @@ pub fn enable(request: Request) -> Result<i32> {
     make_triggers(&table, &request, &input, id)?;
     let made = catalog::find(table.oid, &request.embedding).ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
     search::create(&table, &made, &pgvector, request.search_function.as_deref())?;
-    let rows_there = vectorizers::has_rows(&table);
-    if request.backfill && rows_there {
-        vectorizers::start_backfill(id, &table, false);
+    let last_key = source::last_key(&table);
+    let rows_there = last_key.is_some();
+    if let Some(end) = last_key.filter(|_| request.backfill) {
+        vectorizers::start_backfill(id, &table, end, false);
     }
     if request.index == "auto" {
         index(&table, &request.embedding, &stored, &pgvector, id, rows_there)?;
@@ -189,9 +191,12 @@ fn read_input(table: &Table, request: &Request) -> Result<Input> {
     if request.input.trim().is_empty() {
         return Err(Error::argument("the input is empty", "Name the column with the text, or give an SQL expression over the row."));
     }
-    // The line breaks keep a comment in the expression from swallowing what follows.
-    let statement = format!("SELECT (\n{}\n)::pg_catalog.text FROM {}", request.input, table.from_sql());
-    let expression = parse::analyse(&statement, table.oid).ok_or_else(|| {
+    let statement =
+        format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(&request.input), table.from_sql());
+    let hint = "The input is the name of a column or one SQL expression over the row, for instance title || E'\\n' || body.";
+    let analysed = subtransaction(|| parse::analyse(&statement, table.oid))
+        .map_err(|caught| Error::new(caught.code, caught.message, caught.hint.unwrap_or_else(|| hint.to_string())))?;
+    let expression = analysed.ok_or_else(|| {
         Error::argument("the input is not one SQL expression over the row", "For instance title || E'\\n' || body.")
     })?;
     if !expression.one_value {
@@ -207,7 +212,7 @@ fn read_input(table: &Table, request: &Request) -> Result<Input> {
         ));
     }
     let reads = columns_read(table, &expression, &request.embedding)?;
-    Ok(Input { stored: request.input.clone(), sql: request.input.clone(), attnum: None, reads })
+    Ok(Input { stored: request.input.clone(), sql: catalog::expression_sql(&request.input), attnum: None, reads })
 }
 
 fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) -> Result<Vec<String>> {
@@ -374,7 +379,10 @@ fn index(table: &Table, column: &str, stored: &StoredModel, pgvector: &Pgvector,
         );
         return Ok(());
     }
-    if rows_there && (table.kind == 'p' || table.estimated_rows >= SMALL_TABLE) {
+    if index_on(table.oid, column).is_some_and(|(_, is_valid)| is_valid) {
+        return Ok(());
+    }
+    if rows_there && (table.kind == 'p' || catalog::estimated_rows(table.oid) >= SMALL_TABLE) {
         as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = true WHERE id = $1", args![id]));
         return Ok(());
     }
@@ -382,16 +390,36 @@ fn index(table: &Table, column: &str, stored: &StoredModel, pgvector: &Pgvector,
     Ok(())
 }
 
-/// The name of the index over a target column.
-pub fn index_name(table: &str, column: &str) -> String {
-    derived("", &format!("{table}_{column}"), "_idx")
+/// The HNSW index over a target column, where there is one: its name, and whether it is valid.
+pub fn index_on(table: pg_sys::Oid, column: &str) -> Option<(String, bool)> {
+    const SQL: &str = "SELECT c.relname::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] JOIN pg_opclass o ON o.oid = i.indclass[0] \
+         WHERE i.indrelid = $1 AND a.attname = $2 AND m.amname = 'hnsw' AND o.opcname = 'vector_cosine_ops' AND i.indpred IS NULL \
+         ORDER BY i.indisvalid DESC LIMIT 1";
+    as_extension(|| {
+        spi::first(SQL, args![table, column.to_string()], Mode::Write, |row| (row.or_default(1), row.or_default(2)))
+    })
+}
+
+// A name in the table's schema that no relation has.
+fn free_index_name(table: &Table, column: &str) -> String {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
+    let mut name = derived("", &format!("{}_{column}", table.name), "_idx");
+    for number in 1..1000 {
+        let pair = args![table.schema.clone(), name.clone()];
+        if as_extension(|| spi::first(SQL, pair, Mode::Write, |row| row.or_default::<bool>(1))) != Some(true) {
+            break;
+        }
+        name = derived("", &format!("{}_{column}", table.name), &format!("_idx{number}"));
+    }
+    name
 }
 
 /// The statement that builds the index; `how` may be `CONCURRENTLY`.
 pub fn index_statement(table: &Table, column: &str, pgvector: &Pgvector, how: &str) -> String {
     format!(
         "CREATE INDEX {how} {} ON {} USING hnsw ({} {})",
-        ident::quote(&index_name(&table.name, column)),
+        quote(&free_index_name(table, column)),
         table.sql(),
         quote(column),
         qualified(&pgvector.schema, "vector_cosine_ops")

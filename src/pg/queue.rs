@@ -125,10 +125,12 @@ pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge:
     }
 }
 
-/// Puts a job back that [`complete`] has taken out in this transaction, due again after `pause`.
-pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration) {
+/// Puts a job back that [`complete`] has taken out in this transaction, due again after `pause`; with `by_age`, after half its
+/// age where that is more (up to half a minute), so that a row which cannot be written for long costs few requests.
+pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration, by_age: bool) {
     const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, id, key, if_missing, attempts, queued_at, not_before) \
-         OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, now()), clock_timestamp() + $8 * interval '1 ms')";
+         OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, now()), clock_timestamp() + GREATEST($8 * interval '1 ms', \
+           CASE WHEN $9 THEN LEAST((clock_timestamp() - $7) / 2, interval '30 s') END))";
     let attempts = if charge == Charge::GivenBack { (job.attempts - 1).max(0) } else { job.attempts };
     as_queue(|| {
         spi::planned(
@@ -142,6 +144,7 @@ pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration) {
                 spi::Arg::new(attempts),
                 spi::Arg::new::<TimestampWithTimeZone>(job.queued_at),
                 spi::Arg::new(pause.as_secs_f64() * 1000.0),
+                spi::Arg::new(by_age),
             ],
             Mode::Write,
             |_| (),
@@ -234,16 +237,22 @@ pub fn waiting_in_backfill(vectorizer: i32, most: i64) -> i64 {
 pub struct Walk {
     /// The last key walked.
     pub last_key: Option<String>,
+    /// The last key that there was when it began: rows behind it came later and have jobs of their own.
+    pub end_key: Option<String>,
     /// Rows that have a vector are embedded again.
     pub force: bool,
 }
 
 /// Locks the unfinished backfill of a vectorizer for this transaction; `None` where there is none or another has it.
 pub fn lock_walk(vectorizer: i32) -> Option<Walk> {
-    const SQL: &str = "SELECT last_key, force FROM autoembed.backfill \
+    const SQL: &str = "SELECT last_key, end_key, force FROM autoembed.backfill \
          WHERE vectorizer_id = $1 AND walked_at IS NULL FOR UPDATE SKIP LOCKED";
     as_queue(|| {
-        spi::planned(SQL, args![vectorizer], Mode::Write, |row| Walk { last_key: row.get(1), force: row.or_default(2) })
+        spi::planned(SQL, args![vectorizer], Mode::Write, |row| Walk {
+            last_key: row.get(1),
+            end_key: row.get(2),
+            force: row.or_default(3),
+        })
     })
     .into_iter()
     .next()

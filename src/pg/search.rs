@@ -30,7 +30,8 @@ const PARAMETERS: [&str; 5] = ["query", "k", "min_similarity", "filter", "mode"]
 // A column may be called as a parameter is; a function cannot have both names.
 fn output_name(name: &str, taken: &mut Vec<String>) -> String {
     let mut out = name.to_string();
-    while PARAMETERS.contains(&out.as_str()) || taken.contains(&out) || out == "similarity" {
+    let is_positional = |name: &str| name.strip_prefix('$').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+    while PARAMETERS.contains(&out.as_str()) || taken.contains(&out) || out == "similarity" || is_positional(&out) {
         out.push('_');
     }
     taken.push(out.clone());
@@ -88,7 +89,7 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
                filter pg_catalog.jsonb DEFAULT NULL, mode pg_catalog.text DEFAULT 'semantic') \
              RETURNS TABLE ({}) LANGUAGE plpgsql STABLE PARALLEL RESTRICTED {scan} AS $autoembed$\n\
              BEGIN\n    \
-                 RETURN QUERY EXECUTE autoembed.search_statement({id}, $4, $5)\n    \
+                 RETURN QUERY EXECUTE autoembed.search_statement({id}, $2, $4, $5)\n    \
                      USING autoembed.query_vector({id}, $1), $2, $3, $4;\n\
              END\n$autoembed$",
             columns.join(", ")
@@ -113,8 +114,10 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
         tie_function(&signature, oid, table.oid);
     }
     if current_user() != table.owner {
-        const ROLE: &str = "SELECT rolname::text FROM pg_roles WHERE oid = $1";
-        let owner = as_extension(|| spi::first(ROLE, args![table.owner], Mode::Write, |row| row.or_default::<String>(1)));
+        // A superuser makes it for the owner; another member of the owner's role may lack the rights to hand it over.
+        const ROLE: &str = "SELECT o.rolname::text FROM pg_roles o, pg_roles u WHERE o.oid = $1 AND u.oid = $2 AND u.rolsuper";
+        let pair = args![table.owner, current_user()];
+        let owner = as_extension(|| spi::first(ROLE, pair, Mode::Write, |row| row.or_default::<String>(1)));
         if let Some(owner) = owner {
             spi::execute(&format!("ALTER FUNCTION {signature} OWNER TO {}", quote(&owner)), &[]);
         }
@@ -143,8 +146,11 @@ fn parts(id: i32) -> Result<(Table, Vectorizer)> {
 /// The statement of a search: `$1` the query's vector, `$2` k, `$3` the least similarity, `$4` the filter.
 ///
 /// # Errors
-/// An unknown mode; a filter that is no object, or names what is no column of the table.
-pub fn statement(id: i32, filter: Option<&Value>, mode: &str) -> Result<String> {
+/// A negative k, an unknown mode; a filter that is no object, or names what is no column of the table.
+pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) -> Result<String> {
+    if k.is_some_and(|k| k < 0) {
+        return Err(Error::argument("k is negative", "Give the number of rows to return; NULL returns all."));
+    }
     match mode {
         "semantic" => {}
         "hybrid" => {
@@ -179,7 +185,7 @@ pub fn statement(id: i32, filter: Option<&Value>, mode: &str) -> Result<String> 
     let sql = format!(
         "SELECT {outer}, autoembed_s.autoembed_i, (1 - autoembed_s.autoembed_d)::pg_catalog.float4 FROM (\
            SELECT {inner}, ({input})::pg_catalog.text AS autoembed_i, {distance} AS autoembed_d \
-           FROM {from} WHERE {vector} IS NOT NULL{condition} ORDER BY {distance} LIMIT $2) autoembed_s \
+           FROM {from} WHERE {vector} IS NOT NULL AND $1 IS NOT NULL{condition} ORDER BY {distance} LIMIT $2) autoembed_s \
          WHERE $3 IS NULL OR 1 - autoembed_s.autoembed_d >= $3 ORDER BY autoembed_s.autoembed_d",
         from = table.from_sql(),
     );

@@ -34,9 +34,9 @@ pub struct Target<'a> {
 pub fn key_arguments(columns: usize, keys: &[&str]) -> Vec<Arg> {
     let mut parts: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(keys.len()); columns];
     for text in keys {
-        let decoded = if columns == 1 { Ok(vec![(*text).to_string()]) } else { key::decode(text, columns) };
+        let decoded = split_key(text, columns);
         for (i, part) in parts.iter_mut().enumerate() {
-            part.push(decoded.as_ref().ok().and_then(|d| d.get(i).cloned()));
+            part.push(decoded.as_ref().and_then(|d| d.get(i).cloned()));
         }
     }
     parts.into_iter().map(Arg::new).collect()
@@ -121,33 +121,26 @@ pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Fo
     rows
 }
 
-/// Up to `rows` keys above `after` in key order, each with whether it has a vector.
-pub fn walk(target: &Target<'_>, after: Option<&str>, rows: i64) -> Vec<(String, bool)> {
+/// Up to `rows` keys above `after` and not above `end` in key order, each with whether it has a vector.
+pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i64) -> Vec<(String, bool)> {
     let table = target.table;
     let columns = table.key.len();
     let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
     let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
     let mut arguments = Vec::new();
-    let mut condition = String::new();
-    if let Some(after) = after {
-        let parts = if columns == 1 { vec![after.to_string()] } else { key::decode(after, columns).unwrap_or_default() };
-        if parts.len() == columns {
-            let casts = table
-                .key
-                .iter()
-                .enumerate()
-                .map(|(i, c)| format!("${}::{}", i + 1, c.type_name))
-                .collect::<Vec<_>>()
-                .join(", ");
-            condition = format!("WHERE ({}) > ({casts})", names.join(", "));
-            arguments = parts.into_iter().map(Arg::new).collect();
-        }
+    let mut bounds = vec!["true".to_string()];
+    for (bound, operator) in [(after, ">"), (end, "<=")] {
+        let Some(parts) = bound.and_then(|key| split_key(key, columns)) else { continue };
+        let casts = table.key.iter().enumerate().map(|(i, c)| format!("${}::{}", arguments.len() + i + 1, c.type_name));
+        bounds.push(format!("({}) {operator} ({})", names.join(", "), casts.collect::<Vec<_>>().join(", ")));
+        arguments.extend(parts.into_iter().map(Arg::new));
     }
     let sql = format!(
-        "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} {condition} ORDER BY {order} LIMIT {rows}",
+        "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} WHERE {bounds} ORDER BY {order} LIMIT {rows}",
         table = table.sql(),
         embedding = quote(target.embedding),
         from = table.from_sql(),
+        bounds = bounds.join(" AND "),
         order = names.join(", "),
     );
     as_owner(table.owner, &target.vectorizer.input_path, || {
@@ -156,6 +149,27 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, rows: i64) -> Vec<(String,
             (join_key(&parts), row.or_default::<bool>(columns + 1))
         })
     })
+}
+
+/// The last key of the table; `None` where it has no rows.
+pub fn last_key(table: &Table) -> Option<String> {
+    let names = table.key.iter().map(|c| quote(&c.name)).collect::<Vec<_>>();
+    let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
+    let order = names.iter().map(|name| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT {texts} FROM {} ORDER BY {order} LIMIT 1", table.from_sql());
+    as_owner(table.owner, "pg_catalog, pg_temp", || {
+        spi::first(&sql, &[], Mode::Write, |row| {
+            let parts: Vec<String> = (1..=names.len()).map(|i| row.or_default(i)).collect();
+            join_key(&parts)
+        })
+    })
+}
+
+fn split_key(text: &str, columns: usize) -> Option<Vec<String>> {
+    if columns == 1 {
+        return Some(vec![text.to_string()]);
+    }
+    key::decode(text, columns).ok()
 }
 
 /// The text of a key: a single column's own text, a composite key in the form of a row literal.

@@ -3,10 +3,10 @@
 use crate::pg::catalog::{self, Table, Vectorizer};
 use crate::pg::enable::{owned_table, trigger_names};
 use crate::pg::error::{Error, Result};
-use crate::pg::ffi::rights::{as_extension, as_owner, current_user};
+use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
-use crate::pg::ident::{qualified, quote};
-use crate::pg::{queue, wake};
+use crate::pg::ident::quote;
+use crate::pg::{queue, source as table_source, wake};
 use pgrx::pg_sys;
 
 /// The caller's vectorizer for a table's column.
@@ -68,21 +68,13 @@ pub fn set_paused(source: pg_sys::Oid, embedding: &str, paused: bool) -> Result<
     Ok(())
 }
 
-/// Whether a table has any row.
-pub fn has_rows(table: &Table) -> bool {
-    let sql = format!("SELECT EXISTS (SELECT FROM {})", table.from_sql());
-    as_owner(table.owner, "pg_catalog, pg_temp", || {
-        spi::first(&sql, &[], Mode::Write, |row| row.or_default::<bool>(1)).unwrap_or(false)
-    })
-}
-
-/// Notes that the worker is to walk the table; the estimated number of rows.
-pub fn start_backfill(vectorizer: i32, table: &Table, force: bool) -> i64 {
-    const SQL: &str = "INSERT INTO autoembed.backfill (vectorizer_id, force, total) VALUES ($1, $2, $3) \
-         ON CONFLICT (vectorizer_id) DO UPDATE SET last_key = NULL, force = EXCLUDED.force, total = EXCLUDED.total, walked = 0, \
+/// Notes that the worker is to walk the table up to `end_key`; the estimated number of rows.
+pub fn start_backfill(vectorizer: i32, table: &Table, end_key: String, force: bool) -> i64 {
+    const SQL: &str = "INSERT INTO autoembed.backfill (vectorizer_id, force, total, end_key) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (vectorizer_id) DO UPDATE SET last_key = NULL, end_key = EXCLUDED.end_key, force = EXCLUDED.force, total = EXCLUDED.total, walked = 0, \
          started_at = clock_timestamp(), walked_at = NULL";
-    let rows = table.estimated_rows.max(1);
-    as_extension(|| spi::execute(SQL, args![vectorizer, force, rows]));
+    let rows = catalog::estimated_rows(table.oid).max(1);
+    as_extension(|| spi::execute(SQL, args![vectorizer, force, rows, end_key]));
     rows
 }
 
@@ -92,7 +84,7 @@ pub fn start_backfill(vectorizer: i32, table: &Table, force: bool) -> i64 {
 /// As [`own`].
 pub fn backfill(source: pg_sys::Oid, embedding: &str, force: bool) -> Result<i64> {
     let (table, vectorizer) = own(source, embedding)?;
-    let rows = if has_rows(&table) { start_backfill(vectorizer.id, &table, force) } else { 0 };
+    let rows = table_source::last_key(&table).map_or(0, |end| start_backfill(vectorizer.id, &table, end, force));
     wake::at_commit();
     Ok(rows)
 }
@@ -159,9 +151,4 @@ pub fn retry_failed(source: Option<pg_sys::Oid>) -> Result<i64> {
 pub fn discard_failed(source: Option<pg_sys::Oid>) -> Result<i64> {
     let ids = ids(source)?;
     Ok(as_extension(|| spi::execute("DELETE FROM autoembed.failed WHERE vectorizer_id = ANY ($1)", &[Arg::new(ids)])) as i64)
-}
-
-/// The name that a vectorizer's table has in messages.
-pub fn table_name(table: &Table) -> String {
-    qualified(&table.schema, &table.name)
 }

@@ -7,11 +7,15 @@ use crate::pg::ffi::spi::{self, Mode};
 use crate::pg::ffi::xact;
 use crate::worker::launch;
 use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// How soon a session asks for a worker again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 thread_local! {
     static QUEUED: Cell<bool> = const { Cell::new(false) };
     static WORKER: Cell<i32> = const { Cell::new(0) };
-    static ASKED: Cell<u32> = const { Cell::new(0) };
+    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Registers what happens at the end of a transaction; once a process.
@@ -46,9 +50,11 @@ pub fn has_queued() -> bool {
 
 // A server that has no room for a worker must not be asked with every statement.
 fn may_ask() -> bool {
-    let asked = ASKED.get();
-    ASKED.set(asked.wrapping_add(1));
-    asked.is_multiple_of(64)
+    if ASKED.get().is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+        return false;
+    }
+    ASKED.set(Some(Instant::now()));
+    true
 }
 
 /// The process that serves this database.

@@ -3,6 +3,7 @@
 use crate::pg::queue::Job;
 use autoembed_core::batch::{Size, pack, truncate, unique};
 use autoembed_core::{Limits, Vectors};
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// One row: its jobs, and the text that is embedded for it.
@@ -73,6 +74,30 @@ impl Batch {
         let start = text.checked_mul(vectors.dimensions)?;
         vectors.data.get(start..start + vectors.dimensions)
     }
+}
+
+/// Items that were kept, and those that came after them: of a row that is in both, the newer text, with the jobs of both.
+pub fn merge(kept: Vec<Item>, new: Vec<Item>) -> Vec<Item> {
+    if kept.is_empty() {
+        return new;
+    }
+    let mut place: HashMap<String, usize> = kept.iter().enumerate().map(|(i, item)| (item.key.clone(), i)).collect();
+    let mut all = kept;
+    for item in new {
+        match place.get(&item.key) {
+            Some(i) => {
+                let old = &mut all[*i];
+                old.text = item.text;
+                old.hash = item.hash;
+                old.jobs.extend(item.jobs);
+            }
+            None => {
+                place.insert(item.key.clone(), all.len());
+                all.push(item);
+            }
+        }
+    }
+    all
 }
 
 /// Cuts texts that are longer than the model takes; true where it was cut.

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
 /// How long a model that does not answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Embeds waiting rows of the caller's vectorizers, at most `max_rows` of them; how many were embedded. A model that
 /// does not answer is a WARNING: its rows stay queued.
@@ -27,19 +27,21 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
     let mut engine = Engine::for_session(scope, room);
     let mut last_progress = Instant::now();
     loop {
-        while received(&mut engine, &work) {
+        let before = engine.written;
+        while received(&mut engine, &work) {}
+        if engine.written > before {
             last_progress = Instant::now();
         }
         // In a session nothing is caught: errors are the caller's.
         let Ok(round) = engine.send(&work) else { break };
-        if round.sent > 0 || round.settled > 0 {
+        if round.settled > 0 {
             last_progress = Instant::now();
         }
         if engine.in_flight() == 0 {
             if !round.backlog && !engine.holds_rows() && round.settled == 0 {
                 break;
             }
-            if last_progress.elapsed() + round.rest.unwrap_or_default() > PATIENCE {
+            if engine.last_failure.is_some() && last_progress.elapsed() + round.rest.unwrap_or_default() > PATIENCE {
                 break;
             }
         }

@@ -5,9 +5,10 @@ use crate::pg::call::{Called, Endpoint};
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::process;
+use crate::pg::ffi::spi;
 use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
-use crate::worker::batch::{Batch, Item, pack_items};
+use crate::worker::batch::{Batch, Item, merge, pack_items};
 use crate::worker::gather::{self, Gathered};
 use crate::worker::models::{Models, endpoint};
 use crate::worker::{finish, state};
@@ -113,7 +114,14 @@ impl Engine {
     }
 
     fn step<R>(&self, body: impl FnOnce() -> R) -> Result<R, Caught> {
-        if self.in_session { Ok(body()) } else { catch::transaction(body) }
+        if self.in_session {
+            return Ok(body());
+        }
+        catch::transaction(|| {
+            // A trigger that waits for the commit would run outside the rights that it must run with.
+            spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
+            body()
+        })
     }
 
     /// Requests under way.
@@ -181,17 +189,17 @@ impl Engine {
         let kept = self.buffers.remove(&(id, lane)).unwrap_or_default();
         let limit = most.saturating_sub(kept.len()).max(1).min(self.room.unwrap_or(usize::MAX));
         let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, work)? };
-        if gathered.blocked {
-            self.resting.insert(id, Instant::now() + Duration::from_secs(5));
+        if let Some(pause) = gathered.rest {
+            self.resting.insert(id, Instant::now() + pause);
         }
         if let Some(room) = &mut self.room {
             *room = room.saturating_sub(gathered.claimed);
         }
         round.settled += gathered.settled;
         let more = limit > 0 && gathered.claimed == limit;
-        let mut items = kept;
-        items.extend(gathered.items);
-        self.pack_and_send(id, lane, items, stored, max_inputs, more, work, round);
+        let items = merge(kept, gathered.items);
+        let keep_last = more && items.len() < stored.model.limits.batch_inputs;
+        self.pack_and_send(id, lane, items, stored, max_inputs, keep_last, work, round);
         round.backlog |= more;
         Ok(more)
     }
@@ -200,8 +208,9 @@ impl Engine {
         let now = Instant::now();
         let hint = self.hints.entry((id, lane)).or_insert(Hint { low: 0, rescan_at: now });
         let above = if hint.rescan_at <= now { 0 } else { hint.low };
+        let busy = if lane == BACKFILL { self.busy(id) } else { HashSet::new() };
         let gathered = self.step(|| match gather::load(id) {
-            Some(context) => gather::gather(&context, lane, above, limit, work),
+            Some(context) => gather::gather(&context, lane, above, limit, &busy, work),
             None => Gathered::default(),
         })?;
         let took = now.elapsed();
@@ -217,6 +226,14 @@ impl Engine {
         Ok(gathered)
     }
 
+    /// Keys of the rows that are on their way.
+    fn busy(&self, id: i32) -> HashSet<String> {
+        let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
+        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(|batch| batch.vectorizer == id);
+        let kept = self.buffers.iter().filter(|((of, _), _)| *of == id).flat_map(|(_, items)| items);
+        batches.flat_map(|batch| &batch.items).chain(kept).map(|item| item.key.clone()).collect()
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn pack_and_send(
         &mut self,
@@ -225,14 +242,14 @@ impl Engine {
         items: Vec<Item>,
         stored: StoredModel,
         max_inputs: Option<usize>,
-        more: bool,
+        keep_last: bool,
         work: &Work,
         round: &mut Round,
     ) {
         // Rows that have failed alone go alone, so that they do not fail others again.
         let (alone, items): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| self.failed_alone.contains_key(&(id, item.key.clone())));
-        let (batches, rest) = pack_items(id, items, &stored.model.limits, max_inputs, more);
+        let (batches, rest) = pack_items(id, items, &stored.model.limits, max_inputs, keep_last);
         if !rest.is_empty() {
             self.buffers.insert((id, lane), rest);
         }

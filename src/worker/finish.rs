@@ -63,7 +63,7 @@ fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)],
                 done_keys.push(item.key.clone());
             }
             Outcome::Gone => {}
-            Outcome::Locked => put_back(id, item, &held, Charge::GivenBack, LOCKED_PAUSE),
+            Outcome::Locked => put_back(id, item, &held, Charge::GivenBack, LOCKED_PAUSE, true),
             Outcome::Stale => stale.push(item),
             Outcome::Suppressed => try_again(
                 id,
@@ -79,7 +79,7 @@ fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)],
                 try_again(id, item, &held, work, &caught.sqlstate(), &caught.message, &hint);
             }
             Outcome::Failed(caught) => {
-                put_back(id, item, &held, Charge::GivenBack, Duration::from_secs(5));
+                put_back(id, item, &held, Charge::GivenBack, Duration::from_secs(5), true);
                 refused = Some(caught);
             }
         }
@@ -117,11 +117,11 @@ fn stale_again(context: &Context, items: &[&Item], held: &HashSet<i64>, work: &W
     }
 }
 
-fn put_back(id: i32, item: &Item, held: &HashSet<i64>, charge: Charge, pause: Duration) {
+fn put_back(id: i32, item: &Item, held: &HashSet<i64>, charge: Charge, pause: Duration, by_age: bool) {
     // One job a row is enough.
     if let Some(job) = item.jobs.iter().rev().find(|job| held.contains(&job.id)) {
         let job = Job { attempts: item.attempts(), ..job.clone() };
-        queue::put_back(id, &job, charge, pause);
+        queue::put_back(id, &job, charge, pause, by_age);
     }
 }
 
@@ -129,7 +129,7 @@ fn try_again(id: i32, item: &Item, held: &HashSet<i64>, work: &Work, code: &str,
     if item.attempts() >= work.max_attempts as i16 {
         queue::fail(id, &item.key, item.attempts(), code, message, hint);
     } else {
-        put_back(id, item, held, Charge::Kept, pause_after(item, work));
+        put_back(id, item, held, Charge::Kept, pause_after(item, work), false);
     }
 }
 

@@ -9,9 +9,13 @@ use crate::worker::batch::{Item, cut};
 use crate::worker::finish;
 use crate::worker::state;
 use pgrx::PgSqlErrorCode;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+/// How long a table that somebody has locked is left alone.
+const IN_USE: Duration = Duration::from_millis(500);
+/// How long a table that refuses to be read is left alone.
+const REFUSED: Duration = Duration::from_secs(5);
 /// Rows that a backfill walks at once.
 const WALK: i64 = 4096;
 /// Most characters that are read of one text, whatever the model takes.
@@ -84,15 +88,25 @@ pub struct Gathered {
     pub highest: Option<i64>,
     /// Rows that were settled without a request.
     pub settled: usize,
-    /// The table could not be read: leave the vectorizer alone for a while.
-    pub blocked: bool,
+    /// The table could not be read: leave the vectorizer alone for so long.
+    pub rest: Option<Duration>,
 }
 
-/// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first.
-pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, work: &Work) -> Gathered {
+/// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
+/// are on their way already (`busy`) need nothing more.
+pub fn gather(
+    context: &Context,
+    lane: i16,
+    above: i64,
+    limit: usize,
+    busy: &HashSet<String>,
+    work: &Work,
+) -> Gathered {
     let id = context.vectorizer.id;
-    if lane == queue::BACKFILL && !walk(context, limit) {
-        return Gathered { blocked: true, ..Gathered::default() };
+    if lane == queue::BACKFILL
+        && let Err(rest) = walk(context, limit)
+    {
+        return Gathered { rest: Some(rest), ..Gathered::default() };
     }
     let jobs = queue::claim(id, lane, above, limit, work.lease);
     let mut gathered =
@@ -119,15 +133,19 @@ pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, work: &Wor
     let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
     match read(context, &keys, max_chars) {
         Ok(found) => {
-            sort_out(context, rows, found, work, &mut gathered);
+            sort_out(context, rows, found, busy, work, &mut gathered);
             if gathered.items.is_empty() {
                 state::unblock_vectorizer(id);
             }
         }
+        Err(caught) if caught.is_contention() => {
+            queue::release(id, rows.iter().flatten(), Charge::GivenBack, IN_USE);
+            gathered.rest = Some(IN_USE);
+        }
         Err(caught) => {
-            queue::release(id, rows.iter().flatten(), Charge::GivenBack, Duration::from_secs(5));
+            queue::release(id, rows.iter().flatten(), Charge::GivenBack, REFUSED);
             block(context, "the table could not be read", &caught);
-            gathered.blocked = true;
+            gathered.rest = Some(REFUSED);
         }
     }
     gathered
@@ -187,7 +205,14 @@ fn by_row(jobs: Vec<Job>) -> Vec<Vec<Job>> {
     rows
 }
 
-fn sort_out(context: &Context, rows: Vec<Vec<Job>>, found: Vec<Option<Found>>, work: &Work, gathered: &mut Gathered) {
+fn sort_out(
+    context: &Context,
+    rows: Vec<Vec<Job>>,
+    found: Vec<Option<Found>>,
+    busy: &HashSet<String>,
+    work: &Work,
+    gathered: &mut Gathered,
+) {
     let id = context.vectorizer.id;
     let mut ended: Vec<Job> = Vec::new();
     let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
@@ -196,7 +221,8 @@ fn sort_out(context: &Context, rows: Vec<Vec<Job>>, found: Vec<Option<Found>>, w
             ended.extend(jobs);
             continue;
         };
-        if found.has_vector && jobs.iter().all(|job| job.if_missing) {
+        let is_there = found.has_vector || busy.contains(&jobs[0].key);
+        if is_there && jobs.iter().all(|job| job.if_missing) {
             ended.extend(jobs);
             continue;
         }
@@ -217,21 +243,22 @@ fn sort_out(context: &Context, rows: Vec<Vec<Job>>, found: Vec<Option<Found>>, w
     finish::clear(context, to_clear, work);
 }
 
-/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand. False: the
-/// table could not be read.
-fn walk(context: &Context, limit: usize) -> bool {
+/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand. Where the table
+/// cannot be read: how long to leave it alone.
+fn walk(context: &Context, limit: usize) -> Result<(), Duration> {
     let id = context.vectorizer.id;
     let low = 2 * limit.max(256) as i64;
     if queue::waiting_in_backfill(id, low) >= low {
-        return true;
+        return Ok(());
     }
-    let Some(walk) = queue::lock_walk(id) else { return true };
+    let Some(walk) = queue::lock_walk(id) else { return Ok(()) };
     let rows = WALK.max(2 * limit as i64);
-    let keys = match subtransaction(|| source::walk(&context.target(), walk.last_key.as_deref(), rows)) {
+    let keys = match subtransaction(|| source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)) {
         Ok(keys) => keys,
+        Err(caught) if caught.is_contention() => return Err(IN_USE),
         Err(caught) => {
             block(context, "the table could not be read", &caught);
-            return false;
+            return Err(REFUSED);
         }
     };
     let count = keys.len() as i64;
@@ -241,5 +268,5 @@ fn walk(context: &Context, limit: usize) -> bool {
         queue::add(id, queue::BACKFILL, missing, !walk.force);
     }
     queue::step_walk(id, last, count, count < rows);
-    true
+    Ok(())
 }

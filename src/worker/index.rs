@@ -1,10 +1,10 @@
 //! The HNSW index of a table that was full: built by a process of its own, without blocking writers, after the backfill.
 
 use crate::pg::catalog::{self, Vectorizer};
-use crate::pg::enable::{index_name, index_statement};
+use crate::pg::enable::{index_on, index_statement};
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::rights::as_extension;
-use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, process, utility};
 use crate::pg::ident::qualified;
 use crate::worker::state;
@@ -46,7 +46,7 @@ pub fn start_builders() -> Result<(), Caught> {
 pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     process::take_signals();
     process::connect(process::oid_argument(argument));
-    process::commit_asynchronously();
+    process::settle_in(c"0");
     let Ok(Some(extension)) = catch::transaction(utility::extension_oid) else { return };
     if !locks::become_the_indexer(extension) {
         return;
@@ -67,37 +67,24 @@ fn give_up(id: i32) {
     as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = false WHERE id = $1", args![id]));
 }
 
-/// Whether the index is there: `Some(valid)`.
-fn present(schema: &str, name: &str) -> Option<bool> {
-    const SQL: &str = "SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = $2";
-    as_extension(|| {
-        spi::first(SQL, &[Arg::new(schema.to_string()), Arg::new(name.to_string())], Mode::Write, |row| row.or_default(1))
-    })
-}
-
 fn build(id: i32) -> Result<(), Caught> {
     let plan = catch::transaction(|| {
         let vectorizer: Vectorizer = catalog::vectorizer(id)?;
         let table = catalog::table(vectorizer.source)?;
         let pgvector = catalog::pgvector().ok()?;
         let column = vectorizer.embedding.clone()?;
-        let name = index_name(&table.name, &column);
         // A partitioned table cannot be indexed without blocking writers in one statement.
         let how = if table.kind == 'p' { "" } else { "CONCURRENTLY" };
         let statement = index_statement(&table, &column, &pgvector, how);
-        Some((table.schema.clone(), name, statement))
+        Some((table.schema.clone(), index_on(table.oid, &column), statement))
     })?;
-    let Some((schema, name, statement)) = plan else { return Ok(()) };
-    match catch::transaction(|| present(&schema, &name))? {
-        Some(true) => {}
-        there => {
-            if there == Some(false) {
-                // What a build left that was broken off.
-                catch::top_level(&format!("DROP INDEX CONCURRENTLY {}", qualified(&schema, &name)))?;
-            }
-            catch::top_level(&statement)?;
-        }
+    let Some((schema, there, statement)) = plan else { return Ok(()) };
+    if let Some((name, false)) = &there {
+        // What a build left that was broken off.
+        catch::top_level(&format!("DROP INDEX CONCURRENTLY {}", qualified(&schema, name)))?;
+    }
+    if !there.is_some_and(|(_, is_valid)| is_valid) {
+        catch::top_level(&statement)?;
     }
     catch::transaction(|| give_up(id))?;
     Ok(())

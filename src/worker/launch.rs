@@ -13,7 +13,7 @@ const WORKER_TYPE: &str = "autoembed worker";
 /// How often the launcher looks for new databases and missing workers.
 const ROUND: Duration = Duration::from_secs(10);
 /// Longest pause before a database whose worker ended at once is tried again.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(60);
 /// A worker that lived this long was of use.
 const LIVED: Duration = Duration::from_secs(10);
 

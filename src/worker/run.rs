@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
     process::take_signals();
     process::connect(process::oid_argument(argument));
-    process::commit_asynchronously();
+    process::settle_in(c"5s");
     if let Some(extension) = wait_for_extension()
         && locks::become_the_worker(extension)
     {

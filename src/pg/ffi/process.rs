@@ -100,23 +100,21 @@ pub fn connect_to_none() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
-/// Makes commits of this process asynchronous: a loss after a crash only repeats work, and a standby that does not answer
-/// cannot hold the worker.
-pub fn commit_asynchronously() {
-    // SAFETY: an ordinary setting of this process.
-    unsafe {
-        pg_sys::SetConfigOption(
-            c"synchronous_commit".as_ptr(),
-            c"off".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
-        pg_sys::SetConfigOption(
-            c"search_path".as_ptr(),
-            c"pg_catalog, pg_temp".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
+/// Settings of a background worker. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
+/// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any).
+pub fn settle_in(lock_timeout: &CStr) {
+    for (name, value) in
+        [(c"synchronous_commit", c"off"), (c"search_path", c"pg_catalog, pg_temp"), (c"lock_timeout", lock_timeout)]
+    {
+        // SAFETY: ordinary settings of this process.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
     }
 }
 

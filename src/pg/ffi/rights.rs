@@ -107,7 +107,7 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
             ("timezone", "UTC"),
             ("extra_float_digits", "1"),
             ("bytea_output", "hex"),
-            ("lock_timeout", "1s"),
+            ("lock_timeout", "200ms"),
         ],
     );
     body()
