@@ -294,7 +294,7 @@ fn slow_down(code: &str, message: &str, after: Option<Duration>) -> Failure {
         Action::SlowDown { after },
         code,
         message,
-        "The server asks for fewer requests, and is given them. If it stays, lower the model's requests_per_minute, tokens_per_minute or max_concurrent_requests.",
+        "The server asks for fewer requests, and is given them. If it stays, lower the model's max_concurrent_requests.",
     )
 }
 

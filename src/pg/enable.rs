@@ -359,11 +359,12 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
 }
 
 /// The condition that one of the columns has changed, compared byte by byte: equal is not the same for case-insensitive
-/// collations or numeric scale, and some types have no equality.
+/// collations or numeric scale, and some types have no equality. As a function call: the operator of it does not come back
+/// from a dump, which leaves out the casts that it needs.
 fn changed(columns: &[&str]) -> String {
     let side = |row: &str| columns.iter().map(|c| format!("{row}.{}", quote(c))).collect::<Vec<_>>().join(", ");
     format!(
-        "(ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record)",
+        "pg_catalog.record_image_ne(ROW({}), ROW({}))",
         side("OLD"),
         side("NEW")
     )

@@ -47,6 +47,11 @@ impl Error {
         Error::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, hint)
     }
 
+    /// Says it as a WARNING.
+    pub fn warn(self) {
+        ErrorReport::new(self.code, self.message, "").set_hint(self.hint).report(pgrx::PgLogLevel::WARNING);
+    }
+
     /// Raises it as an ERROR of the server.
     pub fn raise(self) -> ! {
         let report = ErrorReport::new(self.code, self.message, "").set_hint(self.hint);

@@ -50,6 +50,14 @@ pub fn create(definition: Definition) -> Result<()> {
     model.url = definition.url.clone();
     model.options = definition.options.as_ref().map_or(serde_json::Value::Null, |o| o.0.clone());
     model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
+    let headers = model.options.get("headers").and_then(|h| h.as_object());
+    let is_key = |name: &str| ["auth", "key", "token", "secret"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+    if let Some(name) = headers.and_then(|h| h.keys().find(|name| is_key(name))) {
+        return Err(Error::argument(
+            format!("the header \"{name}\" looks like a key, and options can be read by everybody"),
+            "Put keys into a file or an environment variable of the server: api_key_file, api_key_env.",
+        ));
+    }
     let [inputs, tokens, input_tokens, requests_per_minute, tokens_per_minute, concurrent] = definition.limits;
     for (name, value) in [
         ("max_batch_inputs", inputs.map(i64::from)),
@@ -120,7 +128,7 @@ pub fn create(definition: Definition) -> Result<()> {
 /// 42704 where there is none, 2BP01 where a vectorizer uses it.
 pub fn drop(name: &str) -> Result<()> {
     catalog::model(name)?;
-    const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v WHERE v.model = $1 LIMIT 1";
+    const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 LIMIT 1";
     let user = as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
     if let Some(table) = user {
         return Err(Error::new(
@@ -129,6 +137,7 @@ pub fn drop(name: &str) -> Result<()> {
             "End its vectorizer first with autoembed.disable().",
         ));
     }
+    catalog::repair();
     as_extension(|| {
         spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
         spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);

@@ -153,7 +153,8 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
 
 /// The last key of the table; `None` where it has no rows.
 pub fn last_key(table: &Table) -> Option<String> {
-    let names = table.key.iter().map(|c| quote(&c.name)).collect::<Vec<_>>();
+    // Qualified: a bare name in ORDER BY would be the text in the select list.
+    let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
     let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
     let order = names.iter().map(|name| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
     let sql = format!("SELECT {texts} FROM {} ORDER BY {order} LIMIT 1", table.from_sql());

@@ -30,8 +30,11 @@ pub fn own(source: pg_sys::Oid, embedding: &str) -> Result<(Table, Vectorizer)> 
 /// As [`own`].
 pub fn disable(source: pg_sys::Oid, embedding: &str, drop_column: bool) -> Result<()> {
     let (table, vectorizer) = own(source, embedding)?;
-    for trigger in trigger_names(vectorizer.id) {
-        spi::execute(&format!("DROP TRIGGER IF EXISTS {} ON {}", quote(&trigger), table.sql()), &[]);
+    const THERE: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND tgname = ANY ($2)";
+    let names = trigger_names(vectorizer.id).to_vec();
+    let there: Vec<String> = as_extension(|| spi::query(THERE, args![source, names], Mode::Write, |row| row.or_default(1)));
+    for trigger in there {
+        spi::execute(&format!("DROP TRIGGER {} ON {}", quote(&trigger), table.sql()), &[]);
     }
     if let Some((schema, name)) = &vectorizer.search_function {
         const SQL: &str = "SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \

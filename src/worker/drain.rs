@@ -55,7 +55,7 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
     if engine.let_go().is_ok()
         && let Some((model, failure)) = engine.last_failure.take()
     {
-        warning!("model \"{model}\" did not embed all rows: {}; {}", failure.message, failure.hint);
+        error::of_failure(&model, &failure).warn();
     }
     Ok(engine.written as i64)
 }

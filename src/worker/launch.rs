@@ -1,6 +1,7 @@
 //! Who starts workers. With shared_preload_libraries: a launcher that starts one for every database that has the extension, found
 //! without a list. Without: the session that needs one.
 
+use crate::pg::error::Error;
 use crate::pg::ffi::{catch, process};
 use crate::pg::settings;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker};
@@ -57,12 +58,12 @@ pub fn start_for_this_database() -> Option<i32> {
         Ok(Ok(pid)) => Some(pid),
         Ok(Err(_)) => None,
         Err(_) => {
-            pgrx::ereport!(
-                WARNING,
+            Error::new(
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
                 "no background worker could be started for autoembed; rows stay queued",
-                "Raise max_worker_processes, or call autoembed.embed_pending() from time to time.".to_string()
-            );
+                "Raise max_worker_processes, or call autoembed.embed_pending() from time to time.",
+            )
+            .warn();
             None
         }
     }

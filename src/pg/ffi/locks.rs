@@ -5,14 +5,14 @@ use pgrx::pg_sys;
 const ONE_WORKER: u16 = 0x6165;
 const ONE_INDEXER: u16 = 0x6166;
 
-fn object_tag(database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid, sub: u16) -> pg_sys::LOCKTAG {
+fn object_tag(method: u32, database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid, sub: u16) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         locktag_field1: database.to_u32(),
         locktag_field2: class.to_u32(),
         locktag_field3: object.to_u32(),
         locktag_field4: sub,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        locktag_lockmethodid: method as u8,
     }
 }
 
@@ -38,14 +38,17 @@ pub fn become_the_indexer(extension: pg_sys::Oid) -> bool {
 fn become_the(extension: pg_sys::Oid, part: u16) -> bool {
     // SAFETY: set when the process connected.
     let database = unsafe { pg_sys::MyDatabaseId };
-    try_session_lock(&object_tag(database, pg_sys::ExtensionRelationId, extension, part), pg_sys::ExclusiveLock)
+    // The server's own kind of session lock would go with the first transaction that fails, and be left behind at exit;
+    // the kind that advisory locks are of lasts as long as the process.
+    let tag = object_tag(pg_sys::USER_LOCKMETHOD, database, pg_sys::ExtensionRelationId, extension, part);
+    try_session_lock(&tag, pg_sys::ExclusiveLock)
 }
 
 /// Whether DROP DATABASE, ALTER DATABASE RENAME or CREATE DATABASE ... TEMPLATE wait for this database to be left.
 pub fn database_is_wanted() -> bool {
     // SAFETY: set when the process connected.
     let database = unsafe { pg_sys::MyDatabaseId };
-    let tag = object_tag(pg_sys::InvalidOid, pg_sys::DatabaseRelationId, database, 0);
+    let tag = object_tag(pg_sys::DEFAULT_LOCKMETHOD, pg_sys::InvalidOid, pg_sys::DatabaseRelationId, database, 0);
     if !try_session_lock(&tag, pg_sys::RowExclusiveLock) {
         return true;
     }

@@ -64,7 +64,7 @@ pub fn as_extension<R>(body: impl FnOnce() -> R) -> R {
     let _scope = enter(
         pg_sys::BOOTSTRAP_SUPERUSERID.into(),
         pg_sys::SECURITY_LOCAL_USERID_CHANGE,
-        &[("search_path", "pg_catalog, pg_temp")],
+        &[("search_path", "pg_catalog, pg_temp"), ("jit", "off")],
     );
     body()
 }
@@ -77,6 +77,8 @@ pub fn as_queue<R>(body: impl FnOnce() -> R) -> R {
         pg_sys::SECURITY_LOCAL_USERID_CHANGE,
         &[
             ("search_path", "pg_catalog, pg_temp"),
+            // Plans that avoid what is off look so dear that each would be compiled.
+            ("jit", "off"),
             ("enable_seqscan", "off"),
             ("enable_bitmapscan", "off"),
             ("enable_hashjoin", "off"),
@@ -102,6 +104,7 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
         &[
             ("search_path", path),
             ("row_security", "off"),
+            ("jit", "off"),
             ("datestyle", "ISO, YMD"),
             ("intervalstyle", "postgres"),
             ("timezone", "UTC"),
