@@ -54,7 +54,10 @@ mod tests {
         run("ALTER TABLE c RENAME COLUMN embedding TO vec");
         catalog::repair();
         assert_eq!(names(id), "t vec 4 title || body -");
-        assert_eq!(stored(id).input.as_deref(), Some("title || body"));
+        assert_eq!(
+            stored(id).input,
+            Some(catalog::expression_sql("title || body"))
+        );
     }
 
     /// After a dump was restored the table has another oid, and its columns may have other numbers.

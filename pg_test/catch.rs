@@ -98,7 +98,7 @@ mod tests {
     #[pg_test]
     fn catch_keeps_code_message_and_hint() {
         let caught = error(
-            "DO $$ BEGIN RAISE EXCEPTION 'it''s \"wrong\"' USING ERRCODE = 'Z9A0Z', HINT = 'mend it'; END $$",
+            "DO $$ BEGIN RAISE EXCEPTION 'it''s \"wrong\"' USING ERRCODE = '23514', HINT = 'mend it'; END $$",
         );
         assert_eq!(
             (
@@ -106,8 +106,10 @@ mod tests {
                 caught.message.as_str(),
                 caught.hint.as_deref()
             ),
-            ("Z9A0Z", "it's \"wrong\"", Some("mend it"))
+            ("23514", "it's \"wrong\"", Some("mend it"))
         );
+        // A code of the user's own making is not known; it must not stop the rows beside it.
+        assert!(raise("Z9A0Z").may_be_one_row());
         assert_eq!(raise("P0001").hint, None);
     }
 

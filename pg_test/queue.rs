@@ -54,17 +54,12 @@ mod tests {
             && !job.if_missing
             && job.attempts == 1
             && job.queued_at.is_some()));
-        assert_eq!(
-            first
-                .iter()
-                .map(|job| job.token)
-                .collect::<HashSet<_>>()
-                .len(),
-            3,
-            "each job has a token of its own"
-        );
         let second = claim(3, LEASE);
         assert_eq!(keys(&second), ["d"], "what is held is passed over");
+        assert!(
+            first.iter().all(|job| job.token != second[0].token),
+            "another claim has another token"
+        );
         assert!(claim(3, LEASE).is_empty());
         assert_eq!(keys(&queue::claim(ID, BACKFILL, 0, 3, LEASE)), ["slow"]);
         assert_eq!(keys(&queue::claim(OTHER, LIVE, 0, 3, LEASE)), ["other"]);
@@ -83,10 +78,8 @@ mod tests {
         add(&["a", "b"]);
         let jobs = claim(10, LEASE);
         let hint = jobs[1].id;
+        queue::complete(ID, jobs.iter());
         // As a transaction that took its number first and commits last.
-        run(&format!(
-            "UPDATE autoembed.job SET id = id + 1000 WHERE vectorizer_id = {ID}"
-        ));
         run(&format!(
             "INSERT INTO autoembed.job (vectorizer_id, lane, id, key) OVERRIDING SYSTEM VALUE VALUES ({ID}, 0, {}, 'late')",
             hint - 1
@@ -142,15 +135,15 @@ mod tests {
         add_to(ID, BACKFILL, &["a"]);
         let live = claim(10, LEASE);
         let slow = queue::claim(ID, BACKFILL, 0, 10, LEASE);
-        // The right numbers with another's tokens end nothing.
+        // The right number with the token of another claim ends nothing.
         let swapped = [
             Job {
-                token: live[1].token,
+                token: slow[0].token,
                 ..live[0].clone()
             },
             Job {
                 token: live[0].token,
-                ..live[1].clone()
+                ..slow[0].clone()
             },
         ];
         assert!(queue::complete(ID, swapped.iter()).is_empty());
@@ -224,6 +217,36 @@ mod tests {
         queue::complete(ID, jobs.iter());
         queue::put_back(ID, &jobs[0], Charge::GivenBack, HOUR, false);
         assert_eq!(keys(&claim(1, LEASE)), ["b"]);
+    }
+
+    #[pg_test]
+    fn queue_tries_an_old_job_less_often_where_asked() {
+        let due = |age: &str, by_age: bool| {
+            run(&format!(
+                "DELETE FROM autoembed.job WHERE vectorizer_id = {ID}; \
+                 INSERT INTO autoembed.job (vectorizer_id, lane, key, queued_at) VALUES ({ID}, 0, 'a', clock_timestamp() - interval '{age}')"
+            ));
+            let jobs = claim(1, LEASE);
+            queue::complete(ID, jobs.iter());
+            queue::put_back(
+                ID,
+                &jobs[0],
+                Charge::GivenBack,
+                Duration::from_secs(2),
+                by_age,
+            );
+            queue::next_due().expect("it waits").as_secs_f64()
+        };
+        assert!((0.0..=2.0).contains(&due("1 hour", false)));
+        assert!(
+            (0.0..=2.0).contains(&due("0", true)),
+            "a new job waits for the pause"
+        );
+        assert!((8.0..=12.0).contains(&due("20 s", true)), "half its age");
+        assert!(
+            (20.0..=30.0).contains(&due("1 hour", true)),
+            "half a minute at the most"
+        );
     }
 
     #[pg_test]

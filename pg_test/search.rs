@@ -109,7 +109,7 @@ mod tests {
         for value in [
             "' OR true --",
             "'; DROP TABLE f; --",
-            "$1",
+            "$1 OR true",
             "\\",
             "a' OR 'x'='x",
             "canary",

@@ -278,9 +278,40 @@ mod tests {
             "without a key there is nothing to queue, and no error for the writer"
         );
         run(
-            "ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE t RENAME COLUMN id TO number; ALTER TABLE t RENAME TO renamed; INSERT INTO renamed VALUES (4, 'a')",
+            "ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE t RENAME COLUMN id TO number; ALTER TABLE t RENAME TO renamed; INSERT INTO renamed VALUES (4, 'a', 'k4')",
         );
         assert_eq!(take_queued(id), set(["4"]));
+    }
+
+    #[pg_test]
+    fn triggers_see_a_generated_column_change() {
+        run(
+            "CREATE TABLE t (id int PRIMARY KEY, title text, body text, whole text GENERATED ALWAYS AS (title || body) STORED)",
+        );
+        let id = enable("'t', 'whole'");
+        run("INSERT INTO t (id, title, body) VALUES (1, 'a', 'b')");
+        assert_eq!(take_queued(id), set(["1"]));
+        run("UPDATE t SET body = 'c'");
+        assert_eq!(take_queued(id), set(["1"]));
+        run("UPDATE t SET title = 'a'");
+        assert!(queued(id).is_empty());
+    }
+
+    #[pg_test]
+    fn triggers_clear_where_the_input_reads_a_generated_column() {
+        run(
+            "CREATE TABLE t (id int PRIMARY KEY, title text, whole text GENERATED ALWAYS AS (upper(title)) STORED)",
+        );
+        enable("'t', 'whole', on_change => 'clear'");
+        run(
+            "INSERT INTO t (id, title) VALUES (1, 'a'); UPDATE t SET embedding = '[1,2,3]'; UPDATE t SET title = 'a'",
+        );
+        assert!(
+            yes("SELECT embedding IS NOT NULL FROM t"),
+            "the text is the same"
+        );
+        run("UPDATE t SET title = 'b'");
+        assert!(yes("SELECT embedding IS NULL FROM t"));
     }
 
     #[pg_test]

@@ -327,6 +327,53 @@ mod tests {
         );
     }
 
+    #[pg_test]
+    fn writer_writes_into_tables_with_a_deferred_unique_key() {
+        run(
+            "CREATE TABLE w (id int PRIMARY KEY, content text, u int UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+        );
+        let id = enable("'w', 'content'");
+        run("INSERT INTO w VALUES (1, 't1', 1)");
+        let context = context(id);
+        let row = [("1", Some("t1"), Some(&VECTOR[..]))];
+        assert_eq!(names(&write(&context, &row)), ["written"]);
+        run("CREATE INDEX ON w USING btree (embedding); UPDATE w SET embedding = NULL");
+        assert_eq!(
+            names(&write(&context, &row)),
+            ["written"],
+            "a new version in every index"
+        );
+    }
+
+    /// A row of this very transaction is checked again by its foreign key: embed_pending() right after the INSERT.
+    #[pg_test]
+    fn writer_writes_into_tables_with_a_deferred_foreign_key() {
+        run(
+            "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1); \
+             CREATE TABLE w (id int PRIMARY KEY, content text, p int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+        );
+        let id = enable("'w', 'content'");
+        run("INSERT INTO w VALUES (1, 't1', 1)");
+        assert_eq!(
+            names(&write(&context(id), &[("1", Some("t1"), Some(&VECTOR))])),
+            ["written"]
+        );
+    }
+
+    /// The server lets nothing be put off in the owner's context, so such triggers must run at once.
+    #[pg_test]
+    fn writer_writes_into_tables_with_deferred_triggers() {
+        let context = six();
+        run(
+            "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON w DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
+        );
+        assert_eq!(
+            names(&write(&context, &[("1", Some("t1"), Some(&VECTOR))])),
+            ["written"]
+        );
+    }
+
     /// A user who cancels wants the statement to end, not a row that failed.
     #[pg_test]
     fn writer_lets_a_cancelled_statement_end() {

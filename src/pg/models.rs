@@ -155,6 +155,6 @@ pub fn test(name: &str) -> Result<(bool, Option<i32>, f32, Option<String>)> {
     let ms = took.as_secs_f32() * 1000.0;
     Ok(match called.result {
         Ok(answer) => (true, Some(answer.vectors.dimensions as i32), ms, None),
-        Err(failure) => (false, None, ms, Some(format!("{}; {}", failure.message, failure.hint))),
+        Err(failure) => (false, None, ms, Some(format!("{}: {}; {}", failure.code, failure.message, failure.hint))),
     })
 }
