@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests {
     use crate::pg::queue::Job;
-    use crate::worker::batch::{Batch, Item, cut, pack_items};
+    use crate::worker::batch::{Batch, Item, cut, merge, pack_items};
     use autoembed_core::{Limits, Vectors};
 
     fn item(key: &str, text: &str) -> Item {
@@ -261,6 +261,41 @@ mod tests {
             batches[0].jobs().map(|job| job.id).collect::<Vec<_>>(),
             [1, 2, 3, 1]
         );
+    }
+
+    #[test]
+    fn brings_kept_and_new_items_of_a_row_together_with_the_newer_text() {
+        let with = |key: &str, text: &str, id: i64| {
+            let mut item = item(key, text);
+            item.jobs[0].id = id;
+            item.hash = text.as_bytes().to_vec();
+            item
+        };
+        let merged = merge(
+            vec![with("a", "old", 1), with("b", "b", 2)],
+            vec![with("c", "c", 3), with("a", "new", 4), with("c", "c2", 5)],
+        );
+        let seen: Vec<(String, String, Vec<i64>)> = merged
+            .iter()
+            .map(|item| {
+                assert_eq!(item.hash, item.text.as_bytes());
+                let jobs = item.jobs.iter().map(|job| job.id).collect();
+                (item.key.clone(), item.text.clone(), jobs)
+            })
+            .collect();
+        let row = |key: &str, text: &str, jobs: &[i64]| {
+            (key.to_string(), text.to_string(), jobs.to_vec())
+        };
+        assert_eq!(
+            seen,
+            [
+                row("a", "new", &[1, 4]),
+                row("b", "b", &[2]),
+                row("c", "c2", &[3, 5])
+            ]
+        );
+        assert_eq!(keys(&merge(Vec::new(), items(&["x", "y"]))), "0,1");
+        assert_eq!(keys(&merge(items(&["x", "y"]), Vec::new())), "0,1");
     }
 
     #[test]

@@ -11,8 +11,10 @@ use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 use std::collections::BTreeSet;
 
-/// Runs statements for their effect.
+/// Runs statements for their effect, after every other test has ended: tests make objects of the same names, each in its own
+/// transaction, and two of them would wait for each other.
 pub fn run(sql: &str) {
+    spi::execute("SELECT pg_catalog.pg_advisory_xact_lock(6)", &[]);
     spi::execute(sql, &[]);
 }
 

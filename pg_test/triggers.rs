@@ -156,7 +156,8 @@ mod tests {
         run("CREATE TABLE t2 (id int PRIMARY KEY, content text)");
         let other = enable("'t2', 'content'");
         run("INSERT INTO t VALUES (1, 'a'), (2, 'b'); INSERT INTO t2 VALUES (1, 'a')");
-        (take_queued(id), take_queued(other));
+        take_queued(id);
+        take_queued(other);
         while_writing(id, &["1"], || {
             run("UPDATE t SET content = 'x'; UPDATE t2 SET content = 'x'")
         });

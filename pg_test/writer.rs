@@ -13,6 +13,9 @@ mod tests {
 
     const VECTOR: [f32; 3] = [1.0, 2.5, -3.0];
 
+    /// A key, the text that the row is believed to have, and a vector.
+    type Given<'a> = (&'a str, Option<&'a str>, Option<&'a [f32]>);
+
     /// Rows 1 to 6 with the texts 't1' to 't6' and no vectors; nothing is queued.
     fn six() -> Context {
         run("CREATE TABLE w (id int PRIMARY KEY, content text, note text)");
@@ -22,8 +25,8 @@ mod tests {
         context(id)
     }
 
-    /// Writes a vector (or none) into each row, whose text is believed to be the second.
-    fn write(context: &Context, rows: &[(&str, Option<&str>, Option<&[f32]>)]) -> Vec<Outcome> {
+    /// Writes a vector (or none) into each row.
+    fn write(context: &Context, rows: &[Given<'_>]) -> Vec<Outcome> {
         let hashes: Vec<Option<[u8; 32]>> = rows
             .iter()
             .map(|(_, text, _)| text.map(text_hash))

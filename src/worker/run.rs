@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How often it looks whether somebody wants the database for himself, or the extension is gone.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How long answers can wait while a batch fills.
+const FILLING: Duration = Duration::from_millis(2);
 /// How long a worker that was started before the extension was committed waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,6 +53,8 @@ struct Loop {
     look_at: Instant,
     keep_at: Instant,
     errors: u32,
+    /// A batch fills: nothing is to be done until `due` but to take in answers.
+    is_filling: bool,
 }
 
 impl Loop {
@@ -65,6 +69,7 @@ impl Loop {
             look_at: now,
             keep_at: now,
             errors: 0,
+            is_filling: false,
         }
     }
 
@@ -111,7 +116,12 @@ impl Loop {
                 Duration::from_millis(100 * u64::from(self.errors.min(50)))
             }
         };
-        process::wait_latch(pause);
+        if self.is_filling {
+            // Each commit would wake the worker only to find that the batch still fills.
+            process::pause(pause.min(FILLING));
+        } else {
+            process::wait_latch(pause);
+        }
         if self.due.is_none() {
             self.due = Some(Instant::now() + self.work.batch_delay);
         }
@@ -135,6 +145,7 @@ impl Loop {
     /// Sends what is due; how long nothing has to be done.
     fn send_out(&mut self) -> Result<Duration, catch::Caught> {
         let now = Instant::now();
+        self.is_filling = false;
         if now >= self.keep_at {
             self.keep_at = now + keep::INTERVAL;
             keep::house(&self.work)?;
@@ -147,6 +158,7 @@ impl Loop {
         }
         let Some(due) = self.due else { return Ok(self.poll_at - now) };
         if now < due {
+            self.is_filling = true;
             return Ok(due - now);
         }
         self.due = None;

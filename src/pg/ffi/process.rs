@@ -31,6 +31,21 @@ pub fn wait_latch(timeout: Duration) {
     pgrx::check_for_interrupts!();
 }
 
+/// Waits for `timeout`, deaf to the latch: who sets it meanwhile finds it set or sets it for later, and sends no further
+/// signal. Ends the process when the postmaster is gone; obeys interrupts afterwards.
+pub fn pause(timeout: Duration) {
+    // SAFETY: the process's own latch, which is not looked at.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+            timeout.as_millis().clamp(1, 3_600_000) as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+    }
+    pgrx::check_for_interrupts!();
+}
+
 /// A function that other threads may call to wake this process's main thread.
 pub fn waker() -> Arc<dyn Fn() + Send + Sync> {
     // SAFETY: MyLatch of a started process points to its shared latch, which lives as long as the process.
