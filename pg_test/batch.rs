@@ -7,39 +7,17 @@ mod tests {
     use autoembed_core::{Limits, Vectors};
 
     fn item(key: &str, text: &str) -> Item {
-        let job = Job {
-            id: 1,
-            token: 1,
-            lane: 0,
-            key: key.into(),
-            if_missing: false,
-            attempts: 1,
-            queued_at: None,
-        };
-        Item {
-            key: key.into(),
-            jobs: vec![job],
-            text: text.into(),
-            hash: Vec::new(),
-        }
+        let job = Job { id: 1, token: 1, lane: 0, key: key.into(), if_missing: false, attempts: 1, queued_at: None };
+        Item { key: key.into(), jobs: vec![job], text: text.into(), hash: Vec::new() }
     }
 
     /// Items with these texts and the keys "0", "1", ...
     fn items(texts: &[&str]) -> Vec<Item> {
-        texts
-            .iter()
-            .enumerate()
-            .map(|(i, text)| item(&i.to_string(), text))
-            .collect()
+        texts.iter().enumerate().map(|(i, text)| item(&i.to_string(), text)).collect()
     }
 
     fn limits(inputs: usize) -> Limits {
-        Limits {
-            batch_inputs: inputs,
-            batch_tokens: 1_000_000,
-            batch_bytes: 1_000_000,
-            input_tokens: 8192,
-        }
+        Limits { batch_inputs: inputs, batch_tokens: 1_000_000, batch_bytes: 1_000_000, input_tokens: 8192 }
     }
 
     fn pack(texts: &[&str], inputs: usize, keep_last: bool) -> (Vec<Batch>, Vec<Item>) {
@@ -47,18 +25,11 @@ mod tests {
     }
 
     fn keys(items: &[Item]) -> String {
-        items
-            .iter()
-            .map(|item| item.key.as_str())
-            .collect::<Vec<_>>()
-            .join(",")
+        items.iter().map(|item| item.key.as_str()).collect::<Vec<_>>().join(",")
     }
 
     fn shape(batches: &[Batch]) -> Vec<(String, String)> {
-        batches
-            .iter()
-            .map(|batch| (keys(&batch.items), batch.texts.join(",")))
-            .collect()
+        batches.iter().map(|batch| (keys(&batch.items), batch.texts.join(","))).collect()
     }
 
     fn pair(keys: &str, texts: &str) -> (String, String) {
@@ -80,10 +51,7 @@ mod tests {
     #[test]
     fn packs_as_full_as_the_limits_allow() {
         let (batches, rest) = pack(&["a", "b", "c", "d", "e"], 2, false);
-        assert_eq!(
-            shape(&batches),
-            [pair("0,1", "a,b"), pair("2,3", "c,d"), pair("4", "e")]
-        );
+        assert_eq!(shape(&batches), [pair("0,1", "a,b"), pair("2,3", "c,d"), pair("4", "e")]);
         assert!(rest.is_empty() && batches.iter().all(|batch| batch.vectorizer == 7));
         assert!(pack(&[], 2, false).0.is_empty() && pack(&[], 2, true).1.is_empty());
     }
@@ -91,24 +59,14 @@ mod tests {
     #[test]
     fn keeps_the_last_items_back_only_where_they_fill_no_request() {
         let (batches, rest) = pack(&["a", "b", "c"], 2, true);
-        assert_eq!(
-            (shape(&batches), keys(&rest)),
-            (vec![pair("0,1", "a,b")], "2".to_string())
-        );
+        assert_eq!((shape(&batches), keys(&rest)), (vec![pair("0,1", "a,b")], "2".to_string()));
         let (batches, rest) = pack(&["a", "b", "c", "d"], 2, true);
-        assert_eq!(
-            (batches.len(), rest.len()),
-            (2, 0),
-            "a full request goes out"
-        );
+        assert_eq!((batches.len(), rest.len()), (2, 0), "a full request goes out");
         let (batches, rest) = pack(&["a"], 2, true);
         assert_eq!((batches.len(), keys(&rest)), (0, "0".to_string()));
         // Equal texts do not fill a request, and stay together.
         let (batches, rest) = pack(&["a", "b", "c", "c", "c"], 2, true);
-        assert_eq!(
-            (shape(&batches), keys(&rest)),
-            (vec![pair("0,1", "a,b")], "2,3,4".to_string())
-        );
+        assert_eq!((shape(&batches), keys(&rest)), (vec![pair("0,1", "a,b")], "2,3,4".to_string()));
     }
 
     #[test]
@@ -131,50 +89,25 @@ mod tests {
         assert_eq!(lens(None), [3, 1]);
         assert_eq!(lens(Some(1)), [1, 1, 1, 1]);
         assert_eq!(lens(Some(100)), [3, 1]);
-        assert_eq!(
-            lens(Some(0)),
-            [1, 1, 1, 1],
-            "at least one input, or nothing would ever go out"
-        );
+        assert_eq!(lens(Some(0)), [1, 1, 1, 1], "at least one input, or nothing would ever go out");
     }
 
     #[test]
     fn obeys_tokens_and_bytes_and_lets_a_large_text_stand_alone() {
         let long = "word ".repeat(100);
-        let small = Limits {
-            batch_bytes: 100,
-            ..limits(10)
-        };
+        let small = Limits { batch_bytes: 100, ..limits(10) };
         let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &small, None, false);
-        assert_eq!(
-            batches
-                .iter()
-                .map(|batch| keys(&batch.items))
-                .collect::<Vec<_>>(),
-            ["0", "1", "2,3"]
-        );
-        let few = Limits {
-            batch_tokens: 20,
-            ..limits(10)
-        };
+        assert_eq!(batches.iter().map(|batch| keys(&batch.items)).collect::<Vec<_>>(), ["0", "1", "2,3"]);
+        let few = Limits { batch_tokens: 20, ..limits(10) };
         let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &few, None, false);
-        assert_eq!(
-            batches
-                .iter()
-                .map(|batch| keys(&batch.items))
-                .collect::<Vec<_>>(),
-            ["0", "1", "2,3"]
-        );
+        assert_eq!(batches.iter().map(|batch| keys(&batch.items)).collect::<Vec<_>>(), ["0", "1", "2,3"]);
     }
 
     #[test]
     fn halves_by_texts_so_that_equal_texts_fail_together() {
         let (mut batches, _) = pack(&["a", "b", "a", "c", "b", "d"], 10, false);
         let (left, right) = batches.remove(0).bisect().unwrap();
-        assert_eq!(
-            shape(&[left.clone(), right.clone()]),
-            [pair("0,1,2,4", "a,b"), pair("3,5", "c,d")]
-        );
+        assert_eq!(shape(&[left.clone(), right.clone()]), [pair("0,1,2,4", "a,b"), pair("3,5", "c,d")]);
         check(&left);
         check(&right);
         let (a, b) = left.bisect().unwrap();
@@ -190,14 +123,8 @@ mod tests {
     #[test]
     fn halving_comes_to_an_end_and_loses_nothing() {
         for count in 1..40_usize {
-            let texts: Vec<String> = (0..count)
-                .map(|i| format!("t{}", i * 7 % (1 + count / 2)))
-                .collect();
-            let (mut open, _) = pack(
-                &texts.iter().map(String::as_str).collect::<Vec<_>>(),
-                1000,
-                false,
-            );
+            let texts: Vec<String> = (0..count).map(|i| format!("t{}", i * 7 % (1 + count / 2))).collect();
+            let (mut open, _) = pack(&texts.iter().map(String::as_str).collect::<Vec<_>>(), 1000, false);
             let (mut seen, mut steps) = (Vec::new(), 0);
             while let Some(batch) = open.pop() {
                 steps += 1;
@@ -216,51 +143,25 @@ mod tests {
     #[test]
     fn gives_each_item_the_vector_of_its_text() {
         let (batches, _) = pack(&["a", "b", "a"], 10, false);
-        let vectors = Vectors {
-            dimensions: 2,
-            data: vec![1.0, 2.0, 3.0, 4.0],
-        };
+        let vectors = Vectors { dimensions: 2, data: vec![1.0, 2.0, 3.0, 4.0] };
         let of = |i| batches[0].vector(i, &vectors);
         assert_eq!(
             (of(0), of(1), of(2), of(3)),
-            (
-                Some(&[1.0, 2.0][..]),
-                Some(&[3.0, 4.0][..]),
-                Some(&[1.0, 2.0][..]),
-                None
-            )
+            (Some(&[1.0, 2.0][..]), Some(&[3.0, 4.0][..]), Some(&[1.0, 2.0][..]), None)
         );
-        let short = Vectors {
-            dimensions: 2,
-            data: vec![1.0, 2.0],
-        };
-        assert_eq!(
-            batches[0].vector(1, &short),
-            None,
-            "an answer that is too short gives nothing of another's"
-        );
+        let short = Vectors { dimensions: 2, data: vec![1.0, 2.0] };
+        assert_eq!(batches[0].vector(1, &short), None, "an answer that is too short gives nothing of another's");
     }
 
     #[test]
     fn counts_the_most_tries_of_a_rows_jobs_and_gives_all_jobs() {
         let mut one = item("0", "a");
         assert_eq!(one.attempts(), 1);
-        one.jobs.push(Job {
-            id: 2,
-            attempts: 4,
-            ..one.jobs[0].clone()
-        });
-        one.jobs.push(Job {
-            id: 3,
-            attempts: 2,
-            ..one.jobs[0].clone()
-        });
+        one.jobs.push(Job { id: 2, attempts: 4, ..one.jobs[0].clone() });
+        one.jobs.push(Job { id: 3, attempts: 2, ..one.jobs[0].clone() });
         assert_eq!(one.attempts(), 4);
         let (batches, _) = pack_items(7, vec![one, item("1", "b")], &limits(10), None, false);
-        assert_eq!(
-            batches[0].jobs().map(|job| job.id).collect::<Vec<_>>(),
-            [1, 2, 3, 1]
-        );
+        assert_eq!(batches[0].jobs().map(|job| job.id).collect::<Vec<_>>(), [1, 2, 3, 1]);
     }
 
     #[test]
@@ -283,32 +184,17 @@ mod tests {
                 (item.key.clone(), item.text.clone(), jobs)
             })
             .collect();
-        let row = |key: &str, text: &str, jobs: &[i64]| {
-            (key.to_string(), text.to_string(), jobs.to_vec())
-        };
-        assert_eq!(
-            seen,
-            [
-                row("a", "new", &[1, 4]),
-                row("b", "b", &[2]),
-                row("c", "c2", &[3, 5])
-            ]
-        );
+        let row = |key: &str, text: &str, jobs: &[i64]| (key.to_string(), text.to_string(), jobs.to_vec());
+        assert_eq!(seen, [row("a", "new", &[1, 4]), row("b", "b", &[2]), row("c", "c2", &[3, 5])]);
         assert_eq!(keys(&merge(Vec::new(), items(&["x", "y"]))), "0,1");
         assert_eq!(keys(&merge(items(&["x", "y"]), Vec::new())), "0,1");
     }
 
     #[test]
     fn cuts_what_is_longer_than_the_model_takes() {
-        let few = Limits {
-            input_tokens: 3,
-            ..limits(10)
-        };
+        let few = Limits { input_tokens: 3, ..limits(10) };
         let (text, was_cut) = cut("one two three four five".into(), &few);
-        assert!(
-            was_cut && "one two three four five".starts_with(&text) && text.len() < 20,
-            "{text}"
-        );
+        assert!(was_cut && "one two three four five".starts_with(&text) && text.len() < 20, "{text}");
         assert_eq!(cut("one".into(), &few), ("one".to_string(), false));
         assert_eq!(cut(String::new(), &few), (String::new(), false));
     }

@@ -34,10 +34,7 @@ mod tests {
             "ALTER TABLE c RENAME COLUMN content TO \"The Body\"; ALTER TABLE c RENAME COLUMN embedding TO vec; ALTER TABLE c RENAME TO d",
         );
         let vectorizer = stored(id);
-        assert_eq!(
-            (vectorizer.embedding.as_deref(), vectorizer.input.as_deref()),
-            (Some("vec"), Some("\"The Body\""))
-        );
+        assert_eq!((vectorizer.embedding.as_deref(), vectorizer.input.as_deref()), (Some("vec"), Some("\"The Body\"")));
         assert_eq!(catalog::find(table("d"), "vec").map(|v| v.id), Some(id));
         assert!(catalog::find(table("d"), "embedding").is_none());
         assert_eq!(names(id), "t embedding 3 content 2");
@@ -54,18 +51,13 @@ mod tests {
         run("ALTER TABLE c RENAME COLUMN embedding TO vec");
         catalog::repair();
         assert_eq!(names(id), "t vec 4 title || body -");
-        assert_eq!(
-            stored(id).input,
-            Some(catalog::expression_sql("title || body"))
-        );
+        assert_eq!(stored(id).input, Some(catalog::expression_sql("title || body")));
     }
 
     /// After a dump was restored the table has another oid, and its columns may have other numbers.
     #[pg_test]
     fn catalog_finds_columns_by_name_after_a_restore() {
-        run(
-            "CREATE TABLE c (id int PRIMARY KEY, dropped int, content text); ALTER TABLE c DROP COLUMN dropped",
-        );
+        run("CREATE TABLE c (id int PRIMARY KEY, dropped int, content text); ALTER TABLE c DROP COLUMN dropped");
         let id = enable("'c', 'content'");
         assert_eq!(names(id), "t embedding 4 content 3");
         run(&format!(
@@ -99,9 +91,7 @@ mod tests {
 
     #[pg_test]
     fn catalog_repair_removes_what_belongs_to_tables_that_are_gone() {
-        run(
-            "CREATE TABLE c (id int PRIMARY KEY, content text); CREATE TABLE stays (id int PRIMARY KEY, content text)",
-        );
+        run("CREATE TABLE c (id int PRIMARY KEY, content text); CREATE TABLE stays (id int PRIMARY KEY, content text)");
         let (gone, stays) = (enable("'c', 'content'"), enable("'stays', 'content'"));
         for id in [gone, stays] {
             run(&format!(
@@ -115,17 +105,12 @@ mod tests {
         catalog::repair();
         for of in ["job", "failed", "backfill", "request", "vectorizer_state"] {
             assert_eq!(
-                text(&format!(
-                    "SELECT string_agg(vectorizer_id::text, ',') FROM autoembed.{of}"
-                )),
+                text(&format!("SELECT string_agg(vectorizer_id::text, ',') FROM autoembed.{of}")),
                 stays.to_string(),
                 "{of}"
             );
         }
-        assert_eq!(
-            text("SELECT string_agg(id::text, ',') FROM autoembed.vectorizer"),
-            stays.to_string()
-        );
+        assert_eq!(text("SELECT string_agg(id::text, ',') FROM autoembed.vectorizer"), stays.to_string());
         assert!(with_latest(false, || catalog::vectorizer(gone)).is_none());
     }
 
@@ -136,31 +121,20 @@ mod tests {
         run("ALTER TABLE c ALTER COLUMN embedding TYPE text");
         assert_eq!(stored(id).embedding, None, "no vector");
         run("ALTER TABLE c DROP COLUMN embedding; ALTER TABLE c ADD COLUMN embedding vector(3)");
-        assert_eq!(
-            stored(id).embedding,
-            None,
-            "another column of the same name"
-        );
+        assert_eq!(stored(id).embedding, None, "another column of the same name");
     }
 
     #[pg_test]
     fn catalog_reads_a_vectorizer_as_it_was_enabled() {
-        run(
-            "SET LOCAL search_path = public, pg_temp; CREATE TABLE c (id int PRIMARY KEY, content text)",
-        );
-        let id = enable(
-            "'c', 'content', on_change => 'clear', delay => '1.5 s', search_function => 'find_c'",
-        );
+        run("SET LOCAL search_path = public, pg_temp; CREATE TABLE c (id int PRIMARY KEY, content text)");
+        let id = enable("'c', 'content', on_change => 'clear', delay => '1.5 s', search_function => 'find_c'");
         let vectorizer = stored(id);
         assert_eq!(vectorizer.source, table("c"));
         assert_eq!(vectorizer.on_change, "clear");
         assert_eq!(vectorizer.delay, Duration::from_millis(1500));
         assert_eq!(vectorizer.model, "three");
         assert_eq!(vectorizer.input_path, "public, pg_temp");
-        assert_eq!(
-            vectorizer.search_function,
-            Some(("public".into(), "find_c".into()))
-        );
+        assert_eq!(vectorizer.search_function, Some(("public".into(), "find_c".into())));
         assert!(catalog::vectorizers().iter().any(|v| v.id == id));
     }
 
@@ -171,18 +145,9 @@ mod tests {
              ALTER TABLE c ADD CONSTRAINT c_pkey PRIMARY KEY (\"B b\", a, x) INCLUDE (more)",
         );
         let key = table_of("c").key;
-        let parts: Vec<(&str, &str, bool)> = key
-            .iter()
-            .map(|k| (k.name.as_str(), k.type_name.as_str(), k.is_builtin))
-            .collect();
-        assert_eq!(
-            parts,
-            [
-                ("B b", "public.mood", false),
-                ("a", "integer", true),
-                ("x", "text", true)
-            ]
-        );
+        let parts: Vec<(&str, &str, bool)> =
+            key.iter().map(|k| (k.name.as_str(), k.type_name.as_str(), k.is_builtin)).collect();
+        assert_eq!(parts, [("B b", "public.mood", false), ("a", "integer", true), ("x", "text", true)]);
         run("CREATE TABLE keyless (id int UNIQUE NOT NULL)");
         assert!(table_of("keyless").key.is_empty());
     }
@@ -197,22 +162,14 @@ mod tests {
         );
         let plain = table_of("\"S.s\".\"T\"\"t\"");
         assert_eq!(
-            (plain.sql().as_str(), plain.from_sql().as_str()),
+            (plain.sql().as_str(), plain.source_sql().as_str()),
             ("\"S.s\".\"T\"\"t\"", "ONLY \"S.s\".\"T\"\"t\"")
         );
-        assert_eq!(
-            (
-                plain.kind,
-                plain.persistence,
-                plain.is_partition,
-                plain.owner
-            ),
-            ('r', 'p', false, owner)
-        );
+        assert_eq!((plain.kind, plain.persistence, plain.is_partition, plain.owner), ('r', 'p', false, owner));
         assert_eq!(table_of("u").persistence, 'u');
         let root = table_of("p");
         assert_eq!(
-            (root.kind, root.from_sql().as_str()),
+            (root.kind, root.source_sql().as_str()),
             ('p', "\"public\".\"p\""),
             "a partitioned table is read with its partitions"
         );
@@ -226,19 +183,14 @@ mod tests {
 
     #[pg_test]
     fn catalog_estimates_rows() {
-        run(
-            "CREATE TABLE c (id int PRIMARY KEY); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); \
-             CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (5000); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (5000) TO (10000)",
-        );
+        run("CREATE TABLE c (id int PRIMARY KEY); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (5000); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (5000) TO (10000)");
         assert_eq!(catalog::estimated_rows(table("c")), 0);
         run(
             "INSERT INTO c SELECT i FROM generate_series(1, 5000) i; INSERT INTO p SELECT i FROM generate_series(1, 9000) i",
         );
         let unknown = catalog::estimated_rows(table("c"));
-        assert!(
-            (500..=50_000).contains(&unknown),
-            "by its size alone: {unknown}"
-        );
+        assert!((500..=50_000).contains(&unknown), "by its size alone: {unknown}");
         run("ANALYZE c; ANALYZE p1; ANALYZE p2");
         assert_eq!(catalog::estimated_rows(table("c")), 5000);
         assert_eq!(catalog::estimated_rows(table("p")), 9000);
@@ -257,69 +209,34 @@ mod tests {
 
     #[pg_test]
     fn catalog_reads_models_with_their_providers_defaults() {
-        assert_eq!(
-            catalog::model("no such model").unwrap_err().to_string(),
-            "model \"no such model\" does not exist"
-        );
+        assert_eq!(catalog::model("no such model").unwrap_err().to_string(), "model \"no such model\" does not exist");
         let builtin = catalog::model("builtin").unwrap();
-        assert_eq!(
-            (builtin.model.provider, builtin.model.dimensions),
-            (Provider::Local, 256)
-        );
+        assert_eq!((builtin.model.provider, builtin.model.dimensions), (Provider::Local, 256));
         run(
             "SELECT autoembed.create_model('it''s', 'openai', 3, model => 'remote', url => 'http://127.0.0.1:9/v1', api_key_env => 'K', max_batch_inputs => 7, \
              max_input_tokens => 11, timeout => '2.5 s', max_concurrent_requests => 2, options => '{\"send_dimensions\": true}')",
         );
-        let (stored, plain) = with_latest(false, || {
-            (
-                catalog::model("it's").unwrap(),
-                catalog::model("text-embedding-3-small").unwrap(),
-            )
-        });
+        let (stored, plain) =
+            with_latest(false, || (catalog::model("it's").unwrap(), catalog::model("text-embedding-3-small").unwrap()));
         let model = &stored.model;
-        assert_eq!(
-            (model.name.as_str(), model.remote.as_str(), model.dimensions),
-            ("it's", "remote", 3)
-        );
-        assert_eq!(
-            (model.limits.batch_inputs, model.limits.input_tokens),
-            (7, 11)
-        );
-        assert_eq!(
-            model.limits.batch_tokens, plain.model.limits.batch_tokens,
-            "NULL: the provider's own"
-        );
-        assert_eq!(
-            (model.timeout, stored.max_concurrent_requests),
-            (Duration::from_millis(2500), Some(2))
-        );
-        assert_eq!(
-            (
-                stored.api_key_env.as_deref(),
-                stored.api_key_file.as_deref()
-            ),
-            (Some("K"), None)
-        );
+        assert_eq!((model.name.as_str(), model.remote.as_str(), model.dimensions), ("it's", "remote", 3));
+        assert_eq!((model.limits.batch_inputs, model.limits.input_tokens), (7, 11));
+        assert_eq!(model.limits.batch_tokens, plain.model.limits.batch_tokens, "NULL: the provider's own");
+        assert_eq!((model.timeout, stored.max_concurrent_requests), (Duration::from_millis(2500), Some(2)));
+        assert_eq!((stored.api_key_env.as_deref(), stored.api_key_file.as_deref()), (Some("K"), None));
         assert_eq!(model.options["send_dimensions"], true);
     }
 
     #[pg_test]
     fn catalog_finds_pgvector_wherever_it_is() {
         let before = catalog::pgvector().unwrap();
-        assert_eq!(
-            one::<pg_sys::Oid>("SELECT 'vector'::regtype::oid"),
-            Some(before.type_oid)
-        );
+        assert_eq!(one::<pg_sys::Oid>("SELECT 'vector'::regtype::oid"), Some(before.type_oid));
         run("CREATE SCHEMA \"V v\"; ALTER EXTENSION vector SET SCHEMA \"V v\"");
         let moved = with_latest(false, catalog::pgvector).unwrap();
-        assert_eq!(
-            (moved.schema.as_str(), moved.type_oid),
-            ("V v", before.type_oid)
-        );
+        assert_eq!((moved.schema.as_str(), moved.type_oid), ("V v", before.type_oid));
         assert!(
-            yes(
-                "SELECT extversion ~ '^0\\.[0-7](\\.|$)' FROM pg_extension WHERE extname = 'vector'"
-            ) != moved.iterative_scans
+            yes("SELECT extversion ~ '^0\\.[0-7](\\.|$)' FROM pg_extension WHERE extname = 'vector'")
+                != moved.iterative_scans
         );
         run("CREATE TABLE c (id int PRIMARY KEY, content text)");
         let id = enable("'c', 'content'");

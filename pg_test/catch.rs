@@ -7,9 +7,7 @@ mod tests {
     use pgrx::prelude::*;
 
     fn raise(code: &str) -> Caught {
-        error(&format!(
-            "DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$"
-        ))
+        error(&format!("DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$"))
     }
 
     #[pg_test]
@@ -27,10 +25,7 @@ mod tests {
             run("INSERT INTO done VALUES ('lost')");
             run("SELECT 1 / 0")
         });
-        assert_eq!(
-            (caught.sqlstate().as_str(), caught.message.as_str()),
-            ("22012", "division by zero")
-        );
+        assert_eq!((caught.sqlstate().as_str(), caught.message.as_str()), ("22012", "division by zero"));
         run("INSERT INTO done VALUES ('after')");
         assert_eq!(column::<String>("SELECT what FROM done"), ["kept", "after"]);
     }
@@ -48,31 +43,20 @@ mod tests {
             inner.sqlstate()
         });
         assert_eq!(outer.unwrap(), "22P02");
-        assert_eq!(
-            column::<String>("SELECT what FROM done"),
-            ["outer", "between"]
-        );
+        assert_eq!(column::<String>("SELECT what FROM done"), ["outer", "between"]);
         let outer = raised(|| {
             subtransaction(|| run("INSERT INTO done VALUES ('released')")).unwrap();
             run("SELECT 1 / 0")
         });
         assert_eq!(outer.sqlstate(), "22012");
-        assert_eq!(
-            int("SELECT count(*) FROM done"),
-            2,
-            "what the inner one had released went with the outer one"
-        );
+        assert_eq!(int("SELECT count(*) FROM done"), 2, "what the inner one had released went with the outer one");
     }
 
     #[pg_test]
     fn catch_leaves_memory_and_resources_as_they_were() {
         // SAFETY: reads of the session's globals.
         let globals = || unsafe {
-            (
-                pg_sys::CurrentMemoryContext,
-                pg_sys::CurrentResourceOwner,
-                pg_sys::GetCurrentTransactionNestLevel(),
-            )
+            (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner, pg_sys::GetCurrentTransactionNestLevel())
         };
         let before = globals();
         for _ in 0..100 {
@@ -97,15 +81,10 @@ mod tests {
 
     #[pg_test]
     fn catch_keeps_code_message_and_hint() {
-        let caught = error(
-            "DO $$ BEGIN RAISE EXCEPTION 'it''s \"wrong\"' USING ERRCODE = '23514', HINT = 'mend it'; END $$",
-        );
+        let caught =
+            error("DO $$ BEGIN RAISE EXCEPTION 'it''s \"wrong\"' USING ERRCODE = '23514', HINT = 'mend it'; END $$");
         assert_eq!(
-            (
-                caught.sqlstate().as_str(),
-                caught.message.as_str(),
-                caught.hint.as_deref()
-            ),
+            (caught.sqlstate().as_str(), caught.message.as_str(), caught.hint.as_deref()),
             ("23514", "it's \"wrong\"", Some("mend it"))
         );
         // A code of the user's own making is not known; it must not stop the rows beside it.
@@ -137,11 +116,7 @@ mod tests {
         ] {
             let caught = raise(code);
             assert_eq!(caught.sqlstate(), code);
-            assert_eq!(
-                (caught.is_contention(), caught.may_be_one_row()),
-                (contention, row),
-                "{code}"
-            );
+            assert_eq!((caught.is_contention(), caught.may_be_one_row()), (contention, row), "{code}");
         }
     }
 }

@@ -2,9 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::in_server::support::{
-        column, context, enable, int, keys, queued, run, take_queued, text, work, yes,
-    };
+    use crate::in_server::support::{column, context, enable, int, keys, queued, run, take_queued, text, work, yes};
     use crate::pg::queue::{self, BACKFILL, LIVE};
     use crate::worker::batch::Item;
     use crate::worker::gather::{Context, Gathered, gather};
@@ -22,10 +20,7 @@ mod tests {
     }
 
     fn found(items: &[Item]) -> Vec<(&str, &str)> {
-        items
-            .iter()
-            .map(|item| (item.key.as_str(), item.text.as_str()))
-            .collect()
+        items.iter().map(|item| (item.key.as_str(), item.text.as_str())).collect()
     }
 
     #[pg_test]
@@ -34,21 +29,10 @@ mod tests {
         run("INSERT INTO g VALUES (1, 'a'), (2, 'b'); UPDATE g SET content = 'c' WHERE id = 1");
         let gathered = live(&context(id));
         assert_eq!(found(&gathered.items), [("1", "c"), ("2", "b")]);
-        assert_eq!(
-            (gathered.claimed, gathered.settled, gathered.rest.is_some()),
-            (3, 0, false)
-        );
+        assert_eq!((gathered.claimed, gathered.settled, gathered.rest.is_some()), (3, 0, false));
         assert_eq!(gathered.items[0].hash, text_hash("c"));
         assert_eq!(keys(&gathered.items[0].jobs), ["1", "1"]);
-        assert_eq!(
-            gathered.highest,
-            gathered
-                .items
-                .iter()
-                .flat_map(|item| &item.jobs)
-                .map(|job| job.id)
-                .max()
-        );
+        assert_eq!(gathered.highest, gathered.items.iter().flat_map(|item| &item.jobs).map(|job| job.id).max());
     }
 
     #[pg_test]
@@ -71,9 +55,7 @@ mod tests {
     #[pg_test]
     fn gather_leaves_rows_alone_that_have_what_a_backfill_wants() {
         let id = make();
-        run(
-            "INSERT INTO g VALUES (1, 'a'), (2, 'b'), (3, 'c'); UPDATE g SET embedding = '[1,2,3]' WHERE id < 3",
-        );
+        run("INSERT INTO g VALUES (1, 'a'), (2, 'b'), (3, 'c'); UPDATE g SET embedding = '[1,2,3]' WHERE id < 3");
         take_queued(id);
         queue::add(id, LIVE, vec!["1".into(), "2".into(), "3".into()], true);
         queue::add(id, LIVE, vec!["2".into()], false);
@@ -102,12 +84,7 @@ mod tests {
         )));
         take_queued(id);
         run("SELECT autoembed.backfill('g', force => true)");
-        assert_eq!(
-            gather(&context, BACKFILL, 0, 100, &HashSet::new(), &work())
-                .items
-                .len(),
-            10
-        );
+        assert_eq!(gather(&context, BACKFILL, 0, 100, &HashSet::new(), &work()).items.len(), 10);
     }
 
     #[pg_test]
@@ -115,9 +92,7 @@ mod tests {
         let id = make();
         run("INSERT INTO g VALUES (1, 'deadly'), (2, 'harmless')");
         let most = work().max_attempts;
-        run(&format!(
-            "UPDATE autoembed.job SET attempts = {most} WHERE vectorizer_id = {id} AND key = '1'"
-        ));
+        run(&format!("UPDATE autoembed.job SET attempts = {most} WHERE vectorizer_id = {id} AND key = '1'"));
         let gathered = live(&context(id));
         assert_eq!(found(&gathered.items), [("2", "harmless")]);
         assert_eq!(queued(id), ["2"]);
@@ -132,16 +107,12 @@ mod tests {
         run("CREATE TABLE g (id int PRIMARY KEY, content text)");
         let id = enable("'g', 'content', delay => '1 hour'");
         run("INSERT INTO g VALUES (1, 'a')");
-        run(&format!(
-            "UPDATE autoembed.job SET not_before = clock_timestamp() WHERE vectorizer_id = {id}"
-        ));
+        run(&format!("UPDATE autoembed.job SET not_before = clock_timestamp() WHERE vectorizer_id = {id}"));
         run("UPDATE g SET content = 'ab'");
         let gathered = live(&context(id));
         assert_eq!((gathered.claimed, gathered.items.len()), (1, 0));
         assert_eq!(queued(id), ["1"], "the later one waits for its time");
-        run(&format!(
-            "UPDATE autoembed.job SET not_before = clock_timestamp() WHERE vectorizer_id = {id}"
-        ));
+        run(&format!("UPDATE autoembed.job SET not_before = clock_timestamp() WHERE vectorizer_id = {id}"));
         assert_eq!(found(&live(&context(id)).items), [("1", "ab")]);
     }
 
@@ -152,12 +123,7 @@ mod tests {
         run("INSERT INTO g VALUES (1, 'a'), (2, 'b'); DROP TABLE other");
         let gathered = live(&context(id));
         assert!(gathered.rest.is_some() && gathered.items.is_empty());
-        assert_eq!(
-            text(&format!(
-                "SELECT code FROM autoembed.vectorizer_state WHERE vectorizer_id = {id}"
-            )),
-            "42P01"
-        );
+        assert_eq!(text(&format!("SELECT code FROM autoembed.vectorizer_state WHERE vectorizer_id = {id}")), "42P01");
         assert!(yes(&format!(
             "SELECT bool_and(attempts = 0 AND leased_until IS NULL AND not_before > clock_timestamp()) FROM autoembed.job WHERE vectorizer_id = {id}"
         )));
@@ -172,11 +138,7 @@ mod tests {
             "INSERT INTO g SELECT i, 't' || i FROM generate_series(1, 5) i; SELECT autoembed.enqueue('g', ARRAY['x', '99999999999'])",
         );
         let gathered = live(&context(id));
-        assert!(
-            gathered.rest.is_none(),
-            "{:?}",
-            column::<String>("SELECT message FROM autoembed.vectorizer_state")
-        );
+        assert!(gathered.rest.is_none(), "{:?}", column::<String>("SELECT message FROM autoembed.vectorizer_state"));
         assert_eq!(gathered.items.len(), 5);
         assert_eq!(queued(id).len(), 5, "nothing is left of keys that are none");
     }
@@ -188,15 +150,8 @@ mod tests {
         let id = enable("'g', 'content || 10 / n'");
         run("INSERT INTO g SELECT i, 't', i - 3 FROM generate_series(1, 5) i");
         let gathered = live(&context(id));
-        assert!(
-            gathered.rest.is_none(),
-            "{:?}",
-            column::<String>("SELECT message FROM autoembed.vectorizer_state")
-        );
-        assert_eq!(
-            found(&gathered.items),
-            [("1", "t-5"), ("2", "t-10"), ("4", "t10"), ("5", "t5")]
-        );
+        assert!(gathered.rest.is_none(), "{:?}", column::<String>("SELECT message FROM autoembed.vectorizer_state"));
+        assert_eq!(found(&gathered.items), [("1", "t-5"), ("2", "t-10"), ("4", "t10"), ("5", "t5")]);
         let left = int(&format!(
             "SELECT (SELECT count(*) FROM autoembed.failed WHERE vectorizer_id = {id} AND key = '3') + \
              (SELECT count(*) FROM autoembed.job WHERE vectorizer_id = {id} AND key = '3')"

@@ -30,10 +30,7 @@ mod tests {
 
     /// A statement's text with one text argument.
     fn with(sql: &str, argument: &str) -> String {
-        spi::first(sql, args![argument.to_string()], Mode::Write, |row| {
-            row.or_default::<String>(1)
-        })
-        .unwrap()
+        spi::first(sql, args![argument.to_string()], Mode::Write, |row| row.or_default::<String>(1)).unwrap()
     }
 
     #[pg_test]
@@ -45,10 +42,8 @@ mod tests {
             let theirs = with("SELECT format('%I', $1)", name);
             assert!(theirs == quoted || theirs == name, "{theirs} and {quoted}");
             run(&format!("CREATE TEMP TABLE {quoted} ({quoted} int)"));
-            let found = with(
-                "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum = 1",
-                &quoted,
-            );
+            let found =
+                with("SELECT attname::text FROM pg_attribute WHERE attrelid = $1::regclass AND attnum = 1", &quoted);
             assert_eq!(found, name);
             run(&format!("DROP TABLE {quoted}"));
         }
@@ -56,13 +51,8 @@ mod tests {
 
     #[pg_test]
     fn ident_qualified_names_one_schema_and_one_object() {
-        run(
-            "CREATE SCHEMA \"a.b\"; CREATE TABLE \"a.b\".\"c.d\" (x int); INSERT INTO \"a.b\".\"c.d\" VALUES (7)",
-        );
-        assert_eq!(
-            int(&format!("SELECT x FROM {}", qualified("a.b", "c.d"))),
-            7
-        );
+        run("CREATE SCHEMA \"a.b\"; CREATE TABLE \"a.b\".\"c.d\" (x int); INSERT INTO \"a.b\".\"c.d\" VALUES (7)");
+        assert_eq!(int(&format!("SELECT x FROM {}", qualified("a.b", "c.d"))), 7);
         assert_eq!(qualified("a\"b", "c"), "\"a\"\"b\".\"c\"");
     }
 
@@ -72,14 +62,8 @@ mod tests {
             let ours = literal(value);
             assert_eq!(ours.trim_start(), with("SELECT format('%L', $1)", value));
             for setting in ["on", "off"] {
-                run(&format!(
-                    "SET LOCAL standard_conforming_strings = {setting}"
-                ));
-                assert_eq!(
-                    text(&format!("SELECT {ours}")),
-                    value,
-                    "standard_conforming_strings = {setting}"
-                );
+                run(&format!("SET LOCAL standard_conforming_strings = {setting}"));
+                assert_eq!(text(&format!("SELECT {ours}")), value, "standard_conforming_strings = {setting}");
                 // Right after a word a literal must not become part of it.
                 assert_eq!(text(&format!("SELECT text{ours}")), value);
             }
@@ -89,10 +73,7 @@ mod tests {
 
     #[pg_test]
     fn ident_derived_fits_a_name_and_keeps_two_names_two() {
-        assert_eq!(
-            int("SELECT current_setting('max_identifier_length')"),
-            NAME_BYTES as i64
-        );
+        assert_eq!(int("SELECT current_setting('max_identifier_length')"), NAME_BYTES as i64);
         assert_eq!(derived("similar_", "messages", ""), "similar_messages");
         let exact = "x".repeat(NAME_BYTES - 8);
         assert_eq!(derived("similar_", &exact, ""), format!("similar_{exact}"));
@@ -110,9 +91,7 @@ mod tests {
             for suffix in ["", "_idx"] {
                 let short = derived("similar_", &name, suffix);
                 assert!(
-                    short.len() <= NAME_BYTES
-                        && short.starts_with("similar_")
-                        && short.ends_with(suffix),
+                    short.len() <= NAME_BYTES && short.starts_with("similar_") && short.ends_with(suffix),
                     "{short}"
                 );
                 // The server takes it as it is: it neither cuts it nor leaves half a character.
@@ -122,10 +101,8 @@ mod tests {
             }
         }
         let limit = "n".repeat(NAME_BYTES);
-        let (one, two) = (
-            derived("similar_", &format!("{limit}_a"), ""),
-            derived("similar_", &format!("{limit}_b"), ""),
-        );
+        let (one, two) =
+            (derived("similar_", &format!("{limit}_a"), ""), derived("similar_", &format!("{limit}_b"), ""));
         assert_ne!(one, two);
     }
 

@@ -14,16 +14,11 @@ mod tests {
 
     /// As enable() puts an input into a statement.
     fn of(input: &str) -> Option<Expression> {
-        analyse(
-            &format!("SELECT (\n{input}\n)::pg_catalog.text FROM ONLY public.p"),
-            table("public.p"),
-        )
+        analyse(&format!("SELECT (\n{input}\n)::pg_catalog.text FROM ONLY public.p"), table("public.p"))
     }
 
     fn columns(input: &str) -> Vec<i16> {
-        of(input)
-            .unwrap_or_else(|| panic!("{input} is no expression"))
-            .columns
+        of(input).unwrap_or_else(|| panic!("{input} is no expression")).columns
     }
 
     #[pg_test]
@@ -38,23 +33,14 @@ mod tests {
             ("COALESCE(NULLIF(trim(a), ''), upper(b))", &[2, 3]),
             ("'a || b'", &[]),
             ("$$ a $$ || b /* a */ -- a", &[3]),
-            (
-                "(SELECT string_agg(t.tag, ',') FROM p_tags t WHERE t.p_id = p.id)",
-                &[1],
-            ),
+            ("(SELECT string_agg(t.tag, ',') FROM p_tags t WHERE t.p_id = p.id)", &[1]),
             ("(SELECT p.a || x.b FROM p x WHERE x.id = p.n)", &[2, 5]),
             ("(SELECT max(x.b) FROM p x)", &[]),
             ("(WITH q AS (SELECT p.a AS z) SELECT z FROM q)", &[2]),
-            (
-                "(SELECT string_agg(w, ' ') FROM regexp_split_to_table(b, ' ') w)",
-                &[3],
-            ),
+            ("(SELECT string_agg(w, ' ') FROM regexp_split_to_table(b, ' ') w)", &[3]),
         ] {
             assert_eq!(columns(input), expected, "{input}");
-            assert!(
-                of(input).unwrap().one_value && !of(input).unwrap().is_volatile,
-                "{input}"
-            );
+            assert!(of(input).unwrap().one_value && !of(input).unwrap().is_volatile, "{input}");
         }
     }
 
@@ -71,9 +57,7 @@ mod tests {
             assert!(columns(input).contains(&0), "{input}");
         }
         assert!(
-            columns("tableoid::regclass || a")
-                .iter()
-                .any(|column| *column < 0),
+            columns("tableoid::regclass || a").iter().any(|column| *column < 0),
             "a system column has a negative number"
         );
     }
@@ -174,23 +158,16 @@ mod tests {
             "a)::text INTO stolen FROM ONLY p WHERE ('x' = 'x'",
         ] {
             // Either the parser raises, or it is not one expression: it is never taken.
-            let caught = error(&format!(
-                "SELECT autoembed.enable('p', $in${input}$in$, backfill => false, index => 'none')"
-            ));
+            let caught =
+                error(&format!("SELECT autoembed.enable('p', $in${input}$in$, backfill => false, index => 'none')"));
             assert!(
-                [
-                    "42601", "22023", "42703", "42P02", "42P01", "42803", "42846"
-                ]
-                .contains(&caught.sqlstate().as_str()),
+                ["42601", "22023", "42703", "42P02", "42P01", "42803", "42846"].contains(&caught.sqlstate().as_str()),
                 "{input}: {caught:?}"
             );
         }
         assert_eq!(int("SELECT count(*) FROM p"), 1);
         assert_eq!(int("SELECT count(*) FROM autoembed.vectorizer"), 0);
-        assert_eq!(
-            int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'p'::regclass"),
-            0
-        );
+        assert_eq!(int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'p'::regclass"), 0);
     }
 
     #[pg_test]
@@ -199,19 +176,15 @@ mod tests {
         assert_eq!(raised(|| of("a ||")).sqlstate(), "42601");
         assert_eq!(raised(|| of("nowhere")).sqlstate(), "42703");
         assert_eq!(raised(|| of("no_such_function(a)")).sqlstate(), "42883");
-        assert_eq!(
-            raised(|| of("(SELECT x FROM no_such_table)")).sqlstate(),
-            "42P01"
-        );
+        assert_eq!(raised(|| of("(SELECT x FROM no_such_table)")).sqlstate(), "42P01");
     }
 
     #[pg_test]
     fn parse_keeps_a_comment_at_the_end_from_swallowing_the_rest() {
         make();
         let id = enable("'p', 'a || b -- both'");
-        let condition = text(&format!(
-            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'autoembed_{id}_update'"
-        ));
+        let condition =
+            text(&format!("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'autoembed_{id}_update'"));
         assert!(condition.contains("old.a, old.b, old.id"), "{condition}");
         assert_eq!(columns("a -- b"), [2]);
     }

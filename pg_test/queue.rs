@@ -20,12 +20,7 @@ mod tests {
     }
 
     fn add_to(id: i32, lane: i16, keys: &[&str]) {
-        queue::add(
-            id,
-            lane,
-            keys.iter().map(|k| (*k).to_string()).collect(),
-            false,
-        );
+        queue::add(id, lane, keys.iter().map(|k| (*k).to_string()).collect(), false);
     }
 
     fn claim(limit: usize, lease: Duration) -> Vec<Job> {
@@ -33,9 +28,7 @@ mod tests {
     }
 
     fn attempts(key: &str) -> i64 {
-        int(&format!(
-            "SELECT attempts FROM autoembed.job WHERE vectorizer_id = {ID} AND key = '{key}'"
-        ))
+        int(&format!("SELECT attempts FROM autoembed.job WHERE vectorizer_id = {ID} AND key = '{key}'"))
     }
 
     fn ids(jobs: &[Job]) -> HashSet<i64> {
@@ -50,16 +43,12 @@ mod tests {
         let first = claim(3, LEASE);
         assert_eq!(keys(&first), ["c", "a", "b"]);
         assert!(first.windows(2).all(|two| two[0].id < two[1].id));
-        assert!(first.iter().all(|job| job.lane == LIVE
-            && !job.if_missing
-            && job.attempts == 1
-            && job.queued_at.is_some()));
+        assert!(
+            first.iter().all(|job| job.lane == LIVE && !job.if_missing && job.attempts == 1 && job.queued_at.is_some())
+        );
         let second = claim(3, LEASE);
         assert_eq!(keys(&second), ["d"], "what is held is passed over");
-        assert!(
-            first.iter().all(|job| job.token != second[0].token),
-            "another claim has another token"
-        );
+        assert!(first.iter().all(|job| job.token != second[0].token), "another claim has another token");
         assert!(claim(3, LEASE).is_empty());
         assert_eq!(keys(&queue::claim(ID, BACKFILL, 0, 3, LEASE)), ["slow"]);
         assert_eq!(keys(&queue::claim(OTHER, LIVE, 0, 3, LEASE)), ["other"]);
@@ -91,10 +80,7 @@ mod tests {
     #[pg_test]
     fn queue_leaves_out_the_id_of_the_hint_itself() {
         add(&["a", "b"]);
-        let first = one::<i64>(&format!(
-            "SELECT min(id) FROM autoembed.job WHERE vectorizer_id = {ID}"
-        ))
-        .unwrap();
+        let first = one::<i64>(&format!("SELECT min(id) FROM autoembed.job WHERE vectorizer_id = {ID}")).unwrap();
         assert_eq!(keys(&queue::claim(ID, LIVE, first, 10, LEASE)), ["b"]);
     }
 
@@ -123,10 +109,7 @@ mod tests {
         )));
         assert_eq!(queue::complete(ID, next.iter()), ids(&next));
         assert!(queued(ID).is_empty());
-        assert!(
-            queue::complete(ID, next.iter()).is_empty(),
-            "a job is done once"
-        );
+        assert!(queue::complete(ID, next.iter()).is_empty(), "a job is done once");
     }
 
     #[pg_test]
@@ -136,21 +119,10 @@ mod tests {
         let live = claim(10, LEASE);
         let slow = queue::claim(ID, BACKFILL, 0, 10, LEASE);
         // The right number with the token of another claim ends nothing.
-        let swapped = [
-            Job {
-                token: slow[0].token,
-                ..live[0].clone()
-            },
-            Job {
-                token: live[0].token,
-                ..slow[0].clone()
-            },
-        ];
+        let swapped =
+            [Job { token: slow[0].token, ..live[0].clone() }, Job { token: live[0].token, ..slow[0].clone() }];
         assert!(queue::complete(ID, swapped.iter()).is_empty());
-        assert!(
-            queue::complete(OTHER, live.iter()).is_empty(),
-            "another vectorizer's"
-        );
+        assert!(queue::complete(OTHER, live.iter()).is_empty(), "another vectorizer's");
         let done = queue::complete(ID, [&live[0], &slow[0]].into_iter());
         assert_eq!(done, HashSet::from([live[0].id, slow[0].id]));
         assert_eq!(queued(ID), ["b", "c"]);
@@ -192,20 +164,14 @@ mod tests {
             "INSERT INTO autoembed.job (vectorizer_id, lane, key, if_missing, queued_at) VALUES ({ID}, 0, 'a', true, '2001-02-03 04:05:06Z')"
         ));
         add(&["b"]);
-        for (charge, expected) in [
-            (Charge::Kept, 1),
-            (Charge::GivenBack, 1),
-            (Charge::GivenBack, 1),
-        ] {
+        for (charge, expected) in [(Charge::Kept, 1), (Charge::GivenBack, 1), (Charge::GivenBack, 1)] {
             let jobs = claim(1, LEASE);
             assert_eq!(keys(&jobs), ["a"], "the older one stays the first");
             assert_eq!(queue::complete(ID, jobs.iter()).len(), 1);
             queue::put_back(ID, &jobs[0], charge, Duration::ZERO, false);
             assert_eq!(attempts("a"), expected);
             assert_eq!(
-                one::<i64>(&format!(
-                    "SELECT min(id) FROM autoembed.job WHERE vectorizer_id = {ID}"
-                )),
+                one::<i64>(&format!("SELECT min(id) FROM autoembed.job WHERE vectorizer_id = {ID}")),
                 Some(jobs[0].id)
             );
         }
@@ -228,34 +194,19 @@ mod tests {
             ));
             let jobs = claim(1, LEASE);
             queue::complete(ID, jobs.iter());
-            queue::put_back(
-                ID,
-                &jobs[0],
-                Charge::GivenBack,
-                Duration::from_secs(2),
-                by_age,
-            );
+            queue::put_back(ID, &jobs[0], Charge::GivenBack, Duration::from_secs(2), by_age);
             queue::next_due().expect("it waits").as_secs_f64()
         };
         assert!((0.0..=2.0).contains(&due("1 hour", false)));
-        assert!(
-            (0.0..=2.0).contains(&due("0", true)),
-            "a new job waits for the pause"
-        );
+        assert!((0.0..=2.0).contains(&due("0", true)), "a new job waits for the pause");
         assert!((8.0..=12.0).contains(&due("20 s", true)), "half its age");
-        assert!(
-            (20.0..=30.0).contains(&due("1 hour", true)),
-            "half a minute at the most"
-        );
+        assert!((20.0..=30.0).contains(&due("1 hour", true)), "half a minute at the most");
     }
 
     #[pg_test]
     fn queue_never_counts_attempts_below_none() {
         add(&["a"]);
-        let job = Job {
-            attempts: 0,
-            ..claim(1, LEASE).remove(0)
-        };
+        let job = Job { attempts: 0, ..claim(1, LEASE).remove(0) };
         queue::complete(ID, std::iter::once(&job));
         queue::put_back(ID, &job, Charge::GivenBack, Duration::ZERO, false);
         assert_eq!(attempts("a"), 0);
@@ -272,18 +223,8 @@ mod tests {
         ));
         assert_eq!(list, ["a|7|code'|it's a \"message\"\\|h", "b|1|x|m|h"]);
         queue::forget_failures(ID, vec!["a".into(), "z".into()]);
-        assert_eq!(
-            text(&format!(
-                "SELECT string_agg(key, ',') FROM autoembed.failed WHERE vectorizer_id = {ID}"
-            )),
-            "b"
-        );
-        assert_eq!(
-            int(&format!(
-                "SELECT count(*) FROM autoembed.failed WHERE vectorizer_id = {OTHER}"
-            )),
-            1
-        );
+        assert_eq!(text(&format!("SELECT string_agg(key, ',') FROM autoembed.failed WHERE vectorizer_id = {ID}")), "b");
+        assert_eq!(int(&format!("SELECT count(*) FROM autoembed.failed WHERE vectorizer_id = {OTHER}")), 1);
     }
 
     #[pg_test]
@@ -292,17 +233,10 @@ mod tests {
         let jobs = claim(10, LEASE);
         assert!(queue::superseded(ID, &jobs).is_empty());
         add_to(OTHER, LIVE, &["a", "b"]);
-        assert!(
-            queue::superseded(ID, &jobs).is_empty(),
-            "another vectorizer's job is none"
-        );
+        assert!(queue::superseded(ID, &jobs).is_empty(), "another vectorizer's job is none");
         add_to(ID, BACKFILL, &["b"]);
         add(&["c"]);
-        assert_eq!(
-            queue::superseded(ID, &jobs),
-            HashSet::from([jobs[1].id]),
-            "in whichever lane"
-        );
+        assert_eq!(queue::superseded(ID, &jobs), HashSet::from([jobs[1].id]), "in whichever lane");
         add(&["a"]);
         assert_eq!(queue::superseded(ID, &jobs), ids(&jobs));
         assert!(queue::superseded(ID, &[]).is_empty());
@@ -321,33 +255,21 @@ mod tests {
         let mut next = claim(10, LEASE);
         next.sort_by_key(|job| job.id);
         assert_eq!(keys(&next), ["held", "free"]);
-        assert_eq!(
-            keys(&queue::claim(OTHER, BACKFILL, 0, 1, LEASE)),
-            ["held too"]
-        );
+        assert_eq!(keys(&queue::claim(OTHER, BACKFILL, 0, 1, LEASE)), ["held too"]);
     }
 
     #[pg_test]
     fn queue_offers_what_can_be_worked_on() {
-        run(
-            "CREATE TABLE q1 (id int PRIMARY KEY, content text); CREATE TABLE q2 (id int PRIMARY KEY, content text)",
-        );
+        run("CREATE TABLE q1 (id int PRIMARY KEY, content text); CREATE TABLE q2 (id int PRIMARY KEY, content text)");
         let (one, two) = (enable("'q1', 'content'"), enable("'q2', 'content'"));
         assert!(queue::candidates().is_empty());
         add_to(ID, LIVE, &["of a vectorizer that is no more"]);
         assert!(queue::candidates().is_empty());
         add_to(two, LIVE, &["1"]);
         add_to(two, BACKFILL, &["1"]);
-        run(&format!(
-            "INSERT INTO autoembed.backfill (vectorizer_id, total) VALUES ({one}, 5)"
-        ));
-        assert_eq!(
-            queue::candidates(),
-            [(two, LIVE), (one, BACKFILL), (two, BACKFILL)]
-        );
-        run(&format!(
-            "UPDATE autoembed.backfill SET walked_at = now() WHERE vectorizer_id = {one}"
-        ));
+        run(&format!("INSERT INTO autoembed.backfill (vectorizer_id, total) VALUES ({one}, 5)"));
+        assert_eq!(queue::candidates(), [(two, LIVE), (one, BACKFILL), (two, BACKFILL)]);
+        run(&format!("UPDATE autoembed.backfill SET walked_at = now() WHERE vectorizer_id = {one}"));
         run("SELECT autoembed.pause('q2')");
         assert!(queue::candidates().is_empty());
         run("SELECT autoembed.resume('q2')");
@@ -357,18 +279,12 @@ mod tests {
     #[pg_test]
     fn queue_keeps_a_backfills_place() {
         assert!(queue::lock_walk(ID).is_none());
-        run(&format!(
-            "INSERT INTO autoembed.backfill (vectorizer_id, total, force) VALUES ({ID}, 5, true)"
-        ));
+        run(&format!("INSERT INTO autoembed.backfill (vectorizer_id, total, force) VALUES ({ID}, 5, true)"));
         let walk = queue::lock_walk(ID).unwrap();
         assert!(walk.force && walk.last_key.is_none());
         queue::step_walk(ID, Some("k2".into()), 2, false);
         queue::step_walk(ID, None, 0, false);
-        assert_eq!(
-            queue::lock_walk(ID).unwrap().last_key.as_deref(),
-            Some("k2"),
-            "no rows: the place stays"
-        );
+        assert_eq!(queue::lock_walk(ID).unwrap().last_key.as_deref(), Some("k2"), "no rows: the place stays");
         queue::step_walk(ID, Some("k5".into()), 3, true);
         assert!(queue::lock_walk(ID).is_none(), "it has ended");
         assert!(yes(&format!(
@@ -397,23 +313,12 @@ mod tests {
             error_code: Some("timeout".into()),
         };
         queue::log(ID, &entry);
-        queue::log(
-            ID,
-            &Logged {
-                tokens: Some(5_000_000_000),
-                status: Some(200),
-                error_code: None,
-                ..entry
-            },
-        );
+        queue::log(ID, &Logged { tokens: Some(5_000_000_000), status: Some(200), error_code: None, ..entry });
         let lines = column::<String>(&format!(
             "SELECT concat_ws('|', model, inputs, rows, COALESCE(tokens::text, '-'), ms, COALESCE(status::text, '-'), COALESCE(error_code, '-')) \
              FROM autoembed.request WHERE vectorizer_id = {ID} ORDER BY id"
         ));
-        assert_eq!(
-            lines,
-            ["m|3|0|-|1.5|-|timeout", "m|3|0|5000000000|1.5|200|-"]
-        );
+        assert_eq!(lines, ["m|3|0|-|1.5|-|timeout", "m|3|0|5000000000|1.5|200|-"]);
     }
 
     #[pg_test]
@@ -425,8 +330,7 @@ mod tests {
         add(&["a"]);
         let before = int("SELECT pg_stat_get_xact_tuples_returned('autoembed.job'::regclass)");
         assert_eq!(keys(&claim(10, LEASE)), ["a"]);
-        let read =
-            int("SELECT pg_stat_get_xact_tuples_returned('autoembed.job'::regclass)") - before;
+        let read = int("SELECT pg_stat_get_xact_tuples_returned('autoembed.job'::regclass)") - before;
         assert_eq!(read, 0, "rows read by sequential scans");
     }
 }

@@ -4,9 +4,7 @@
 mod tests {
     use crate::in_server::support::{error, int, one, raised, role, run, text, who, yes};
     use crate::pg::ffi::catch::subtransaction;
-    use crate::pg::ffi::rights::{
-        as_extension, as_owner, as_queue, as_queue_writer, current_user, with_stable_output,
-    };
+    use crate::pg::ffi::rights::{as_extension, as_owner, as_queue, as_queue_writer, current_user, with_stable_output};
     use pgrx::prelude::*;
 
     const PATH: &str = "pg_catalog, public";
@@ -47,10 +45,7 @@ mod tests {
         ] {
             let owner = trojan(&statement);
             let caught = raised(|| as_owner(owner, PATH, || text("SELECT public.trojan()")));
-            assert!(
-                ["42501", "0A000"].contains(&caught.sqlstate().as_str()),
-                "{statement}: {caught:?}"
-            );
+            assert!(["42501", "0A000"].contains(&caught.sqlstate().as_str()), "{statement}: {caught:?}");
             assert_eq!(who(), superuser, "{statement}");
         }
     }
@@ -67,13 +62,8 @@ mod tests {
         );
         assert_eq!(who(), superuser);
         // A function that carries a role among its settings.
-        run(&format!(
-            "ALTER FUNCTION public.trojan() SET role = '{superuser}'"
-        ));
-        assert_eq!(
-            raised(|| as_owner(owner, PATH, || text("SELECT public.trojan()"))).sqlstate(),
-            "42501"
-        );
+        run(&format!("ALTER FUNCTION public.trojan() SET role = '{superuser}'"));
+        assert_eq!(raised(|| as_owner(owner, PATH, || text("SELECT public.trojan()"))).sqlstate(), "42501");
         assert_eq!(who(), superuser);
     }
 
@@ -109,10 +99,7 @@ mod tests {
             )
         };
         let before = shown();
-        assert_eq!(
-            as_owner(owner, PATH, || text("SELECT public.trojan()")),
-            "trojan_owner"
-        );
+        assert_eq!(as_owner(owner, PATH, || text("SELECT public.trojan()")), "trojan_owner");
         assert_eq!(shown(), before);
     }
 
@@ -120,18 +107,9 @@ mod tests {
     fn rights_end_with_an_error_and_with_a_panic() {
         let superuser = who();
         let owner = trojan("SET search_path = evil; PERFORM 1 / 0");
-        let before =
-            text("SELECT current_setting('search_path') || current_setting('row_security')");
-        let after = || {
-            (
-                who(),
-                text("SELECT current_setting('search_path') || current_setting('row_security')"),
-            )
-        };
-        assert_eq!(
-            raised(|| as_owner(owner, PATH, || text("SELECT public.trojan()"))).sqlstate(),
-            "22012"
-        );
+        let before = text("SELECT current_setting('search_path') || current_setting('row_security')");
+        let after = || (who(), text("SELECT current_setting('search_path') || current_setting('row_security')"));
+        assert_eq!(raised(|| as_owner(owner, PATH, || text("SELECT public.trojan()"))).sqlstate(), "22012");
         assert_eq!(after(), (superuser.clone(), before.clone()));
         let caught = raised(|| as_owner(owner, PATH, || panic!("on purpose")));
         assert!(caught.message.contains("on purpose"), "{caught:?}");
@@ -139,11 +117,7 @@ mod tests {
         // An error that is caught inside leaves the owner in place.
         let inside = as_owner(owner, PATH, || {
             let caught = raised(|| text("SELECT public.trojan()"));
-            (
-                caught.sqlstate(),
-                who(),
-                text("SELECT current_setting('search_path')"),
-            )
+            (caught.sqlstate(), who(), text("SELECT current_setting('search_path')"))
         });
         assert_eq!(inside, ("22012".into(), "trojan_owner".into(), PATH.into()));
         assert_eq!(after(), (superuser, before));
@@ -153,46 +127,25 @@ mod tests {
     fn rights_of_the_extension_are_for_its_own_statements() {
         let owner = trojan("NULL");
         run("SET LOCAL search_path = public; SET LOCAL ROLE trojan_owner");
-        assert_eq!(
-            error("SELECT count(*) FROM autoembed.job").sqlstate(),
-            "42501"
-        );
+        assert_eq!(error("SELECT count(*) FROM autoembed.job").sqlstate(), "42501");
         for (name, seen) in [
             (
                 "extension",
                 as_extension(|| {
-                    (
-                        int("SELECT count(*) FROM autoembed.job"),
-                        text("SELECT current_setting('search_path')"),
-                    )
+                    (int("SELECT count(*) FROM autoembed.job"), text("SELECT current_setting('search_path')"))
                 }),
             ),
             (
                 "queue",
-                as_queue(|| {
-                    (
-                        int("SELECT count(*) FROM autoembed.job"),
-                        text("SELECT current_setting('search_path')"),
-                    )
-                }),
+                as_queue(|| (int("SELECT count(*) FROM autoembed.job"), text("SELECT current_setting('search_path')"))),
             ),
         ] {
             assert_eq!(seen, (0, "pg_catalog, pg_temp".into()), "{name}");
         }
+        assert_eq!(as_queue_writer(|| int("SELECT count(*) FROM autoembed.job")), 0);
+        assert_eq!(as_queue(|| text("SELECT current_setting('enable_seqscan')")), "off");
         assert_eq!(
-            as_queue_writer(|| int("SELECT count(*) FROM autoembed.job")),
-            0
-        );
-        assert_eq!(
-            as_queue(|| text("SELECT current_setting('enable_seqscan')")),
-            "off"
-        );
-        assert_eq!(
-            (
-                who(),
-                current_user(),
-                text("SELECT current_setting('search_path') || current_setting('enable_seqscan')")
-            ),
+            (who(), current_user(), text("SELECT current_setting('search_path') || current_setting('enable_seqscan')")),
             ("trojan_owner".into(), owner, "publicon".into())
         );
         assert_eq!(
@@ -208,17 +161,9 @@ mod tests {
         as_owner(owner, PATH, || {
             // As the queue's statements in a trigger that fires in the owner's context.
             let inner = as_extension(|| {
-                (
-                    who(),
-                    subtransaction(|| text("SELECT public.trojan()"))
-                        .map_err(|caught| caught.sqlstate()),
-                )
+                (who(), subtransaction(|| text("SELECT public.trojan()")).map_err(|caught| caught.sqlstate()))
             });
-            assert_eq!(
-                inner,
-                (superuser.clone(), Err("42501".to_string())),
-                "the restriction stays"
-            );
+            assert_eq!(inner, (superuser.clone(), Err("42501".to_string())), "the restriction stays");
             assert_eq!(who(), "trojan_owner");
             assert_eq!(text("SELECT current_setting('search_path')"), PATH);
         });
@@ -233,28 +178,18 @@ mod tests {
             "CREATE TABLE hidden (id int PRIMARY KEY); INSERT INTO hidden VALUES (1); ALTER TABLE hidden OWNER TO trojan_owner; ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; \
              CREATE POLICY none ON hidden USING (false)",
         );
-        assert_eq!(
-            as_owner(owner, PATH, || int("SELECT count(*) FROM public.hidden")),
-            1,
-            "the owner is exempt"
-        );
+        assert_eq!(as_owner(owner, PATH, || int("SELECT count(*) FROM public.hidden")), 1, "the owner is exempt");
         run("ALTER TABLE hidden FORCE ROW LEVEL SECURITY");
-        assert_eq!(
-            raised(|| as_owner(owner, PATH, || int("SELECT count(*) FROM public.hidden")))
-                .sqlstate(),
-            "42501"
-        );
+        assert_eq!(raised(|| as_owner(owner, PATH, || int("SELECT count(*) FROM public.hidden"))).sqlstate(), "42501");
     }
 
     /// A trigger that is put off until the commit runs as whoever commits: that must not be the worker.
     #[pg_test]
     fn rights_of_the_owner_are_not_left_by_putting_off_until_the_commit() {
         let owner = trojan("INSERT INTO public.bait VALUES (1)");
-        run(
-            "SET LOCAL ROLE trojan_owner; CREATE TABLE seen (who text); CREATE TABLE bait (id int); \
+        run("SET LOCAL ROLE trojan_owner; CREATE TABLE seen (who text); CREATE TABLE bait (id int); \
              CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql SECURITY INVOKER AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NULL; END $$; \
-             CREATE CONSTRAINT TRIGGER late AFTER INSERT ON bait DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late(); RESET ROLE",
-        );
+             CREATE CONSTRAINT TRIGGER late AFTER INSERT ON bait DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late(); RESET ROLE");
         // Whether it is refused or runs at once: what the commit finds is nothing of the owner's.
         let put_off = subtransaction(|| as_owner(owner, PATH, || text("SELECT public.trojan()")));
         run("SET CONSTRAINTS ALL IMMEDIATE");
@@ -265,8 +200,6 @@ mod tests {
         }
         // The trap is one: outside the owner's context it runs as somebody else.
         run("INSERT INTO bait VALUES (2); SET CONSTRAINTS ALL IMMEDIATE");
-        assert!(yes(
-            "SELECT EXISTS (SELECT FROM seen WHERE who <> 'trojan_owner')"
-        ));
+        assert!(yes("SELECT EXISTS (SELECT FROM seen WHERE who <> 'trojan_owner')"));
     }
 }

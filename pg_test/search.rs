@@ -14,12 +14,10 @@ mod tests {
             "CREATE TABLE f (id int PRIMARY KEY, content text, n int, big numeric, on_day date, ok boolean, tag text, who uuid, meta jsonb, \"we\"\"ird'$4 \\\" text)",
         );
         let id = enable("'f', 'content'");
-        run(
-            "INSERT INTO f (id, content, n, big, on_day, ok, tag, who, meta, \"we\"\"ird'$4 \\\") VALUES \
+        run("INSERT INTO f (id, content, n, big, on_day, ok, tag, who, meta, \"we\"\"ird'$4 \\\") VALUES \
              (1, 'one', 1, 1.50, '2024-01-01', true, 'a', '00000000-0000-0000-0000-000000000001', '{\"x\": 1, \"y\": [1, 2]}', 'w'), \
              (2, 'two', 2, 2.5, '2024-01-02', false, 'b', '00000000-0000-0000-0000-000000000002', '{\"x\": 2}', $$it's \"$1\" \\$$), \
-             (3, 'three', 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL), (4, 'no vector', 1, 1.5, '2024-01-01', true, 'a', NULL, '{\"x\": 1}', 'w')",
-        );
+             (3, 'three', 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL), (4, 'no vector', 1, 1.5, '2024-01-01', true, 'a', NULL, '{\"x\": 1}', 'w')");
         run("UPDATE f SET embedding = ('[' || id || ',1,0]')::vector WHERE id < 4");
         id
     }
@@ -31,15 +29,9 @@ mod tests {
     /// The ids found for `[1,0,0]`, the nearest first.
     fn found(id: i32, filter: Option<&Value>, k: i64, least: &str) -> Vec<i32> {
         let sql = statement(id, filter);
-        run(&format!(
-            "PREPARE searched (vector, int, real, jsonb) AS {sql}"
-        ));
+        run(&format!("PREPARE searched (vector, int, real, jsonb) AS {sql}"));
         let filter = crate::pg::ident::literal(&filter.map_or("null".into(), Value::to_string));
-        let result = subtransaction(|| {
-            column(&format!(
-                "EXECUTE searched ('[1,0,0]', {k}, {least}, {filter})"
-            ))
-        });
+        let result = subtransaction(|| column(&format!("EXECUTE searched ('[1,0,0]', {k}, {least}, {filter})")));
         run("DEALLOCATE searched");
         result.unwrap_or_else(|caught: Caught| panic!("{caught:?}"))
     }
@@ -51,10 +43,7 @@ mod tests {
     }
 
     fn refused(id: i32, filter: &str, mode: &str) -> String {
-        error(&format!(
-            "SELECT autoembed.search_statement({id}, 1, $j${filter}$j$, '{mode}')"
-        ))
-        .sqlstate()
+        error(&format!("SELECT autoembed.search_statement({id}, 1, $j${filter}$j$, '{mode}')")).sqlstate()
     }
 
     #[pg_test]
@@ -106,14 +95,7 @@ mod tests {
     #[pg_test]
     fn search_keeps_values_out_of_the_statement() {
         let id = make();
-        for value in [
-            "' OR true --",
-            "'; DROP TABLE f; --",
-            "$1 OR true",
-            "\\",
-            "a' OR 'x'='x",
-            "canary",
-        ] {
+        for value in ["' OR true --", "'; DROP TABLE f; --", "$1 OR true", "\\", "a' OR 'x'='x", "canary"] {
             let filter = json!({"tag": value, "content": [value]});
             assert!(!statement(id, Some(&filter)).contains(value), "{value}");
             assert!(ids(id, filter).is_empty());
@@ -152,10 +134,8 @@ mod tests {
     fn search_follows_new_names() {
         let id = make();
         assert_eq!(found(id, None, 1, "NULL"), [3]);
-        run(
-            "ALTER TABLE f RENAME TO \"f 2\"; ALTER TABLE \"f 2\" RENAME COLUMN embedding TO \"the vector\"; \
-             ALTER TABLE \"f 2\" RENAME COLUMN content TO \"select\"; CREATE SCHEMA \"S s\"; ALTER TABLE \"f 2\" SET SCHEMA \"S s\"",
-        );
+        run("ALTER TABLE f RENAME TO \"f 2\"; ALTER TABLE \"f 2\" RENAME COLUMN embedding TO \"the vector\"; \
+             ALTER TABLE \"f 2\" RENAME COLUMN content TO \"select\"; CREATE SCHEMA \"S s\"; ALTER TABLE \"f 2\" SET SCHEMA \"S s\"");
         assert_eq!(found(id, None, 1, "NULL"), [3]);
         assert!(statement(id, None).contains("\"S s\".\"f 2\".\"the vector\""));
         assert_eq!(ids(id, json!({"select": "two"})), [2]);
@@ -167,12 +147,8 @@ mod tests {
     fn search_names_output_columns_apart_from_the_parameters() {
         run("CREATE TABLE clash (query text, k int, similarity text, PRIMARY KEY (query, k))");
         enable("'clash', 'similarity'");
-        let signature =
-            text("SELECT pg_get_function_result(oid) FROM pg_proc WHERE proname = 'similar_clash'");
-        assert_eq!(
-            signature,
-            "TABLE(query_ text, k_ integer, similarity_ text, similarity real)"
-        );
+        let signature = text("SELECT pg_get_function_result(oid) FROM pg_proc WHERE proname = 'similar_clash'");
+        assert_eq!(signature, "TABLE(query_ text, k_ integer, similarity_ text, similarity real)");
     }
 
     #[pg_test]

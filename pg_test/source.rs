@@ -10,10 +10,7 @@ mod tests {
     const ALL: i32 = 1_000_000;
 
     fn texts(found: &[Option<Found>]) -> Vec<Option<&str>> {
-        found
-            .iter()
-            .map(|f| f.as_ref().and_then(|f| f.text.as_deref()))
-            .collect()
+        found.iter().map(|f| f.as_ref().and_then(|f| f.text.as_deref())).collect()
     }
 
     fn hash(of: &str) -> Vec<u8> {
@@ -22,28 +19,16 @@ mod tests {
 
     /// A row literal as SQL text arrays of one element a key column come back from the statement's own arguments.
     fn split(columns: usize, keys: &[&str]) -> Vec<Vec<Option<String>>> {
-        let names = (1..=columns)
-            .map(|i| format!("autoembed_k{i}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let sql = format!(
-            "SELECT ARRAY[{names}] FROM {} ORDER BY autoembed_o",
-            keys_from(columns, &[])
-        );
-        spi::query(&sql, &key_arguments(columns, keys), Mode::Write, |row| {
-            row.get::<Vec<Option<String>>>(1).unwrap()
-        })
+        let names = (1..=columns).map(|i| format!("autoembed_k{i}")).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT ARRAY[{names}] FROM {} ORDER BY autoembed_o", keys_from(columns, &[]));
+        spi::query(&sql, &key_arguments(columns, keys), Mode::Write, |row| row.get::<Vec<Option<String>>>(1).unwrap())
     }
 
     #[pg_test]
     fn source_arguments_are_the_keys_columns() {
         assert_eq!(
             split(1, &["a,b", "(1,2)", ""]),
-            [
-                [Some("a,b".into())],
-                [Some("(1,2)".into())],
-                [Some(String::new())]
-            ]
+            [[Some("a,b".into())], [Some("(1,2)".into())], [Some(String::new())]]
         );
         let nasty = split(2, &["(1,2)", r#"("a,""b""","c\\d ")"#, r#"("","(x)")"#]);
         assert_eq!(
@@ -58,14 +43,7 @@ mod tests {
         let none = [None, None];
         assert_eq!(
             split(2, &["1", "(1)", "(1,2,3)", "(1,", "(,2)", "(3,4)"]),
-            [
-                none.clone(),
-                none.clone(),
-                none.clone(),
-                none.clone(),
-                none,
-                [Some("3".into()), Some("4".into())]
-            ]
+            [none.clone(), none.clone(), none.clone(), none.clone(), none, [Some("3".into()), Some("4".into())]]
         );
     }
 
@@ -78,14 +56,9 @@ mod tests {
         );
         let context = context(id);
         let found = source::read(&context.target(), &["4", "99", "2", "1", "3", " 1 "], ALL);
-        assert_eq!(
-            texts(&found),
-            [Some("four"), None, None, Some("one"), Some(""), Some("one")]
-        );
+        assert_eq!(texts(&found), [Some("four"), None, None, Some("one"), Some(""), Some("one")]);
         assert!(found[1].is_none(), "no such row");
-        let null = found[2]
-            .as_ref()
-            .expect("the row is there, its text is not");
+        let null = found[2].as_ref().expect("the row is there, its text is not");
         assert!(null.hash.is_none() && !null.has_vector);
         assert!(found[0].as_ref().unwrap().has_vector && !found[3].as_ref().unwrap().has_vector);
         assert_eq!(found[0].as_ref().unwrap().hash, Some(hash("four")));
@@ -100,14 +73,8 @@ mod tests {
         run("INSERT INTO s VALUES (1, repeat('ä', 1000)), (2, 'short')");
         let context = context(id);
         let found = source::read(&context.target(), &["1", "2"], 10);
-        assert_eq!(
-            texts(&found),
-            [Some("ä".repeat(10).as_str()), Some("short")]
-        );
-        assert_eq!(
-            found[0].as_ref().unwrap().hash,
-            Some(hash(&"ä".repeat(1000)))
-        );
+        assert_eq!(texts(&found), [Some("ä".repeat(10).as_str()), Some("short")]);
+        assert_eq!(found[0].as_ref().unwrap().hash, Some(hash(&"ä".repeat(1000))));
     }
 
     #[pg_test]
@@ -118,20 +85,15 @@ mod tests {
         let context = context(id);
         for bad in ["x", "", "1.5", "99999999999"] {
             let caught = raised(|| source::read(&context.target(), &["1", bad], ALL));
-            assert!(
-                caught.may_be_one_row() && caught.sqlstate().starts_with("22"),
-                "{bad}: {caught:?}"
-            );
+            assert!(caught.may_be_one_row() && caught.sqlstate().starts_with("22"), "{bad}: {caught:?}");
         }
     }
 
     /// Whatever the key: what the trigger queues finds the row again, and so does what the walk finds.
     #[pg_test]
     fn source_finds_the_row_of_every_key_that_is_queued() {
-        run(
-            "CREATE SCHEMA \"My Schema\"; CREATE TYPE \"My Schema\".\"Mood\" AS ENUM ('so so', 'ok, \"really\"'); \
-             CREATE DOMAIN \"My Schema\".code AS text CHECK (VALUE <> 'forbidden')",
-        );
+        run("CREATE SCHEMA \"My Schema\"; CREATE TYPE \"My Schema\".\"Mood\" AS ENUM ('so so', 'ok, \"really\"'); \
+             CREATE DOMAIN \"My Schema\".code AS text CHECK (VALUE <> 'forbidden')");
         let nasty = "('plain'), (''), (' '), ('a,b'), ('(1,2)'), ('a\"b'), ('a''b'), ('a\\b'), (E'a\\nb'), ('NULL'), ('null'), ('{}'), ('$1'), ('ä表😀'), ('\"')";
         for (number, (of, values)) in [
             ("text", nasty.to_string()),
@@ -149,7 +111,10 @@ mod tests {
             ("uuid", "(gen_random_uuid()), ('00000000-0000-0000-0000-000000000000')".to_string()),
             ("date", "('2024-02-29'), ('0044-03-15 BC'), ('infinity')".to_string()),
             ("timestamp", "('2024-03-04 05:06:07.123456'), ('-infinity')".to_string()),
-            ("timestamptz", "('2024-03-31 02:30:00+01'), ('2024-10-27 01:30:00+00'), ('2024-10-27 00:30:00+00')".to_string()),
+            (
+                "timestamptz",
+                "('2024-03-31 02:30:00+01'), ('2024-10-27 01:30:00+00'), ('2024-10-27 00:30:00+00')".to_string(),
+            ),
             ("interval", "('1 mon -2 days 03:04:05.6'), ('-1 year')".to_string()),
             ("bytea", "('\\x00ff'), (''), ('\\x5c27')".to_string()),
             ("inet", "('10.0.0.1/8'), ('::1')".to_string()),
@@ -164,14 +129,21 @@ mod tests {
         {
             for composite in [false, true] {
                 let name = format!("\"My Schema\".\"s {number} {composite}\"");
-                let (more, key) = if composite { ("\"n,\" int DEFAULT -7,", "\"The Key\", \"n,\"") } else { ("", "\"The Key\"") };
-                run(&format!("CREATE TABLE {name} (content text DEFAULT 'x', {more} \"The Key\" {of}, PRIMARY KEY ({key}))"));
+                let (more, key) =
+                    if composite { ("\"n,\" int DEFAULT -7,", "\"The Key\", \"n,\"") } else { ("", "\"The Key\"") };
+                run(&format!(
+                    "CREATE TABLE {name} (content text DEFAULT 'x', {more} \"The Key\" {of}, PRIMARY KEY ({key}))"
+                ));
                 let id = enable(&format!("'{name}', 'content'"));
                 // A session whose texts look different from the worker's.
-                run("SET LOCAL datestyle = 'German, DMY'; SET LOCAL intervalstyle = 'sql_standard'; SET LOCAL timezone = 'Europe/Berlin'; \
-                     SET LOCAL extra_float_digits = -15; SET LOCAL bytea_output = 'escape'");
+                run(
+                    "SET LOCAL datestyle = 'German, DMY'; SET LOCAL intervalstyle = 'sql_standard'; SET LOCAL timezone = 'Europe/Berlin'; \
+                     SET LOCAL extra_float_digits = -15; SET LOCAL bytea_output = 'escape'",
+                );
                 run(&format!("INSERT INTO {name} (\"The Key\") SELECT c::{of} FROM (VALUES {values}) AS v (c)"));
-                run("RESET datestyle; RESET intervalstyle; RESET timezone; RESET extra_float_digits; RESET bytea_output");
+                run(
+                    "RESET datestyle; RESET intervalstyle; RESET timezone; RESET extra_float_digits; RESET bytea_output",
+                );
                 let rows = int(&format!("SELECT count(*) FROM {name}")) as usize;
                 let queued = queued(id);
                 assert_eq!(queued.len(), rows, "{of}");
@@ -219,17 +191,13 @@ mod tests {
                     "CREATE TABLE {name} (k {of}, n int DEFAULT 1, content text DEFAULT 'x', PRIMARY KEY ({key}))"
                 ));
                 let id = enable(&format!("'{name}', 'content'"));
-                run(&format!(
-                    "INSERT INTO {name} (k) SELECT c::{of} FROM (VALUES {values}) AS v (c)"
-                ));
+                run(&format!("INSERT INTO {name} (k) SELECT c::{of} FROM (VALUES {values}) AS v (c)"));
                 let context = context(id);
                 let walked = source::walk(&context.target(), None, None, 10).remove(0).0;
                 let last = source::last_key(&context.table).unwrap();
                 let queued = queued(id).remove(0);
                 if walked != queued || last != queued {
-                    differ.push(format!(
-                        "{of} as ({key}): queued {queued:?}, walked {walked:?}, last {last:?}"
-                    ));
+                    differ.push(format!("{of} as ({key}): queued {queued:?}, walked {walked:?}, last {last:?}"));
                 }
             }
         }
@@ -263,10 +231,8 @@ mod tests {
             "CREATE TABLE s (a text, b int, content text DEFAULT 'x', PRIMARY KEY (b, a)); CREATE TABLE child () INHERITS (s)",
         );
         let id = enable("'s', 'content'");
-        run(
-            "INSERT INTO s (a, b) SELECT x, i FROM generate_series(1, 5) i, unnest(ARRAY['', 'a,b', '\"', 'ä']) x; \
-             INSERT INTO child (a, b) VALUES ('of a child', 1); UPDATE s SET embedding = '[1,2,3]' WHERE b = 2",
-        );
+        run("INSERT INTO s (a, b) SELECT x, i FROM generate_series(1, 5) i, unnest(ARRAY['', 'a,b', '\"', 'ä']) x; \
+             INSERT INTO child (a, b) VALUES ('of a child', 1); UPDATE s SET embedding = '[1,2,3]' WHERE b = 2");
         let context = context(id);
         for step in [1, 3, 7, 100] {
             let mut after: Option<String> = None;
@@ -279,11 +245,7 @@ mod tests {
                 all.extend(some);
             }
             let expected: Vec<String> = column("SELECT ROW(b, a)::text FROM ONLY s ORDER BY b, a");
-            assert_eq!(
-                all.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(),
-                expected,
-                "in steps of {step}"
-            );
+            assert_eq!(all.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), expected, "in steps of {step}");
             assert_eq!(all.iter().filter(|(_, has)| *has).count(), 4);
         }
     }
@@ -301,10 +263,7 @@ mod tests {
         run("SET LOCAL search_path = public");
         run("INSERT INTO s VALUES (1, 'hi', NULL); INSERT INTO s_tags VALUES (1, 'b'), (1, 'a')");
         let context = context(id);
-        assert_eq!(
-            texts(&source::read(&context.target(), &["1"], ALL)),
-            [Some("HI!\n- a,b")]
-        );
+        assert_eq!(texts(&source::read(&context.target(), &["1"], ALL)), [Some("HI!\n- a,b")]);
         assert_eq!(text("SELECT current_setting('search_path')"), "public");
         assert!(yes("SELECT current_setting('row_security')::boolean"));
     }

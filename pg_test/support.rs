@@ -20,10 +20,7 @@ pub fn run(sql: &str) {
 
 /// The first column of a statement's result, without its NULLs.
 pub fn column<T: FromDatum>(sql: &str) -> Vec<T> {
-    spi::query(sql, &[], Mode::Write, |row| row.get(1))
-        .into_iter()
-        .flatten()
-        .collect()
+    spi::query(sql, &[], Mode::Write, |row| row.get(1)).into_iter().flatten().collect()
 }
 
 /// The one value of a statement's result; `None` for NULL and for no row.
@@ -68,14 +65,9 @@ pub fn table(name: &str) -> pg_sys::Oid {
 /// backfill and no index; the vectorizer's id.
 pub fn enable(arguments: &str) -> i32 {
     if !yes("SELECT EXISTS (SELECT FROM autoembed.models WHERE name = 'three')") {
-        run(
-            "SELECT autoembed.create_model('three', 'openai', dimensions => 3, url => 'http://127.0.0.1:9/v1')",
-        );
+        run("SELECT autoembed.create_model('three', 'openai', dimensions => 3, url => 'http://127.0.0.1:9/v1')");
     }
-    one(&format!(
-        "SELECT autoembed.enable({arguments}, model => 'three', backfill => false, index => 'none')"
-    ))
-    .unwrap()
+    one(&format!("SELECT autoembed.enable({arguments}, model => 'three', backfill => false, index => 'none')")).unwrap()
 }
 
 /// All that reading and writing need of a vectorizer made in this transaction.
@@ -97,9 +89,7 @@ pub fn queued(id: i32) -> Vec<String> {
 /// Empties the queue of a vectorizer and gives what was in it.
 pub fn take_queued(id: i32) -> BTreeSet<String> {
     const SQL: &str = "DELETE FROM autoembed.job WHERE vectorizer_id = $1 RETURNING key";
-    as_extension(|| spi::query(SQL, args![id], Mode::Write, |row| row.or_default(1)))
-        .into_iter()
-        .collect()
+    as_extension(|| spi::query(SQL, args![id], Mode::Write, |row| row.or_default(1))).into_iter().collect()
 }
 
 /// A set of texts.
@@ -114,13 +104,8 @@ pub fn keys(jobs: &[Job]) -> Vec<&str> {
 
 /// The name of a role that owns nothing and may create in `public`, made in this transaction, and its oid.
 pub fn role(name: &str) -> pg_sys::Oid {
-    run(&format!(
-        "CREATE ROLE {name}; GRANT CREATE, USAGE ON SCHEMA public TO {name}"
-    ));
-    one(&format!(
-        "SELECT oid FROM pg_roles WHERE rolname = '{name}'"
-    ))
-    .unwrap()
+    run(&format!("CREATE ROLE {name}; GRANT CREATE, USAGE ON SCHEMA public TO {name}"));
+    one(&format!("SELECT oid FROM pg_roles WHERE rolname = '{name}'")).unwrap()
 }
 
 /// The name of the effective user.

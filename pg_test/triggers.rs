@@ -17,9 +17,7 @@ mod tests {
     #[pg_test]
     fn triggers_queue_every_inserted_row() {
         let id = make();
-        run(
-            "INSERT INTO t SELECT i, 'x' FROM generate_series(1, 3) i; INSERT INTO t SELECT WHERE false",
-        );
+        run("INSERT INTO t SELECT i, 'x' FROM generate_series(1, 3) i; INSERT INTO t SELECT WHERE false");
         assert_eq!(queued(id), ["1", "2", "3"]);
         assert!(yes(&format!(
             "SELECT bool_and(lane = 0 AND not_before IS NULL AND leased_until IS NULL AND attempts = 0 AND NOT if_missing) FROM autoembed.job WHERE vectorizer_id = {id}"
@@ -45,18 +43,12 @@ mod tests {
             ("UPDATE t SET content = '' WHERE id = 2", &["2"]),
             ("UPDATE t SET content = upper(content)", &[]),
             ("UPDATE t SET id = 7 WHERE id = 2", &["7"]),
-            (
-                "UPDATE t SET content = content || 'x', note = content",
-                &["7"],
-            ),
+            ("UPDATE t SET content = content || 'x', note = content", &["7"]),
             (
                 "INSERT INTO t VALUES (7, 'upsert'), (8, 'new') ON CONFLICT (id) DO UPDATE SET content = EXCLUDED.content",
                 &["7", "8"],
             ),
-            (
-                "INSERT INTO t VALUES (7, 'other') ON CONFLICT (id) DO NOTHING",
-                &[],
-            ),
+            ("INSERT INTO t VALUES (7, 'other') ON CONFLICT (id) DO NOTHING", &[]),
             (
                 "MERGE INTO t USING (VALUES (8, 'm'), (9, 'm')) v (id, c) ON v.id = t.id WHEN MATCHED THEN UPDATE SET content = v.c WHEN NOT MATCHED THEN INSERT (id, content) VALUES (v.id, v.c)",
                 &["8", "9"],
@@ -64,11 +56,7 @@ mod tests {
             ("TRUNCATE t", &[]),
         ] {
             run(statement);
-            assert_eq!(
-                take_queued(id),
-                set(expected.iter().copied()),
-                "{statement}"
-            );
+            assert_eq!(take_queued(id), set(expected.iter().copied()), "{statement}");
         }
     }
 
@@ -83,18 +71,13 @@ mod tests {
         run("UPDATE t SET note = 'b'");
         assert_eq!(take_queued(id), set(["1"]), "no statement named the text");
         run("UPDATE t SET content = 'something else'");
-        assert!(
-            queued(id).is_empty(),
-            "the trigger has put the old text back"
-        );
+        assert!(queued(id).is_empty(), "the trigger has put the old text back");
     }
 
     #[pg_test]
     fn triggers_compare_bytes_not_equality() {
-        run(
-            "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
-             CREATE TABLE t (id numeric PRIMARY KEY, content text COLLATE nocase)",
-        );
+        run("CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+             CREATE TABLE t (id numeric PRIMARY KEY, content text COLLATE nocase)");
         let id = enable("'t', 'content'");
         run("INSERT INTO t VALUES (1, 'a')");
         take_queued(id);
@@ -110,17 +93,11 @@ mod tests {
         let id = enable("'t', 'COALESCE(title, '''') || body'");
         let whole = enable("'t', 'to_jsonb(t) - ''embedding2''', embedding => 'embedding2'");
         run("INSERT INTO t VALUES (1, 'a', 'b', 'c')");
-        assert_eq!(
-            (take_queued(id), take_queued(whole)),
-            (set(["1"]), set(["1"]))
-        );
+        assert_eq!((take_queued(id), take_queued(whole)), (set(["1"]), set(["1"])));
         run("UPDATE t SET note = 'x'");
         assert_eq!((take_queued(id), take_queued(whole)), (set([]), set(["1"])));
         run("UPDATE t SET title = 'x', body = 'y'");
-        assert_eq!(
-            (take_queued(id), take_queued(whole)),
-            (set(["1"]), set(["1"]))
-        );
+        assert_eq!((take_queued(id), take_queued(whole)), (set(["1"]), set(["1"])));
         run("UPDATE t SET embedding = '[1,2,3]', embedding2 = '[1,2,3]'");
         assert_eq!((take_queued(id), take_queued(whole)), (set([]), set([])));
     }
@@ -158,20 +135,14 @@ mod tests {
         run("INSERT INTO t VALUES (1, 'a'), (2, 'b'); INSERT INTO t2 VALUES (1, 'a')");
         take_queued(id);
         take_queued(other);
-        while_writing(id, &["1"], || {
-            run("UPDATE t SET content = 'x'; UPDATE t2 SET content = 'x'")
-        });
+        while_writing(id, &["1"], || run("UPDATE t SET content = 'x'; UPDATE t2 SET content = 'x'"));
         assert_eq!(
             (take_queued(id), take_queued(other)),
             (set(["2"]), set(["1"])),
             "another row, another vectorizer's row"
         );
         run("UPDATE t SET content = 'y' WHERE id = 1");
-        assert_eq!(
-            take_queued(id),
-            set(["1"]),
-            "afterwards the row is like any other"
-        );
+        assert_eq!(take_queued(id), set(["1"]), "afterwards the row is like any other");
     }
 
     #[pg_test]
@@ -214,11 +185,7 @@ mod tests {
              INSERT INTO forged VALUES (1, 'a', '[1,2,3]'), (2, 'b', '[1,2,3]'); UPDATE forged SET content = 'c'; RESET ROLE"
         ));
         assert_eq!(int("SELECT count(*) FROM autoembed.job"), 0);
-        assert_eq!(
-            int("SELECT count(*) FROM forged WHERE embedding IS NOT NULL"),
-            2,
-            "nor is anything cleared"
-        );
+        assert_eq!(int("SELECT count(*) FROM forged WHERE embedding IS NOT NULL"), 2, "nor is anything cleared");
         // A child by inheritance is not a part of the table either.
         run(&format!(
             "CREATE TABLE child () INHERITS (t); ALTER TABLE child ADD PRIMARY KEY (id); \
@@ -248,15 +215,9 @@ mod tests {
     #[pg_test]
     fn triggers_functions_are_not_called_otherwise() {
         make();
-        for call in [
-            "SELECT autoembed.queue_change()",
-            "SELECT autoembed.clear_vector()",
-        ] {
+        for call in ["SELECT autoembed.queue_change()", "SELECT autoembed.clear_vector()"] {
             let caught = error(call);
-            assert!(
-                ["39P01", "0A000"].contains(&caught.sqlstate().as_str()),
-                "{caught:?}"
-            );
+            assert!(["39P01", "0A000"].contains(&caught.sqlstate().as_str()), "{caught:?}");
         }
         run(
             "CREATE TABLE odd (id int PRIMARY KEY); CREATE TRIGGER odd AFTER INSERT ON odd FOR EACH ROW EXECUTE FUNCTION autoembed.clear_vector('1')",
@@ -269,15 +230,10 @@ mod tests {
         let id = make();
         run("INSERT INTO t VALUES (1, 'a', 'k1')");
         assert_eq!(take_queued(id), set(["1"]));
-        run(
-            "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (note, id); INSERT INTO t VALUES (2, 'a', 'k 2')",
-        );
+        run("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (note, id); INSERT INTO t VALUES (2, 'a', 'k 2')");
         assert_eq!(take_queued(id), set(["(\"k 2\",2)"]));
         run("ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (3, 'a', 'k3')");
-        assert!(
-            queued(id).is_empty(),
-            "without a key there is nothing to queue, and no error for the writer"
-        );
+        assert!(queued(id).is_empty(), "without a key there is nothing to queue, and no error for the writer");
         run(
             "ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE t RENAME COLUMN id TO number; ALTER TABLE t RENAME TO renamed; INSERT INTO renamed VALUES (4, 'a', 'k4')",
         );
@@ -300,17 +256,10 @@ mod tests {
 
     #[pg_test]
     fn triggers_clear_where_the_input_reads_a_generated_column() {
-        run(
-            "CREATE TABLE t (id int PRIMARY KEY, title text, whole text GENERATED ALWAYS AS (upper(title)) STORED)",
-        );
+        run("CREATE TABLE t (id int PRIMARY KEY, title text, whole text GENERATED ALWAYS AS (upper(title)) STORED)");
         enable("'t', 'whole', on_change => 'clear'");
-        run(
-            "INSERT INTO t (id, title) VALUES (1, 'a'); UPDATE t SET embedding = '[1,2,3]'; UPDATE t SET title = 'a'",
-        );
-        assert!(
-            yes("SELECT embedding IS NOT NULL FROM t"),
-            "the text is the same"
-        );
+        run("INSERT INTO t (id, title) VALUES (1, 'a'); UPDATE t SET embedding = '[1,2,3]'; UPDATE t SET title = 'a'");
+        assert!(yes("SELECT embedding IS NOT NULL FROM t"), "the text is the same");
         run("UPDATE t SET title = 'b'");
         assert!(yes("SELECT embedding IS NULL FROM t"));
     }
@@ -322,9 +271,7 @@ mod tests {
             "INSERT INTO t VALUES (1, 'a'); DELETE FROM autoembed.vectorizer WHERE id = {id}; DELETE FROM autoembed.job"
         ));
         // The session knew the vectorizer; a change of the table makes it look again.
-        run(
-            "ALTER TABLE t ADD COLUMN more int; INSERT INTO t VALUES (2, 'b'); UPDATE t SET content = 'c'",
-        );
+        run("ALTER TABLE t ADD COLUMN more int; INSERT INTO t VALUES (2, 'b'); UPDATE t SET content = 'c'");
         assert_eq!(int("SELECT count(*) FROM autoembed.job"), 0);
     }
 
@@ -336,9 +283,7 @@ mod tests {
              CREATE TABLE t_b (extra int, content text, region text NOT NULL, dropped int, id int NOT NULL); ALTER TABLE t_b DROP COLUMN extra, DROP COLUMN dropped",
         );
         let id = enable("'t', 'content'");
-        run(
-            "ALTER TABLE t_b ADD COLUMN embedding vector(3); ALTER TABLE t ATTACH PARTITION t_b FOR VALUES IN ('b')",
-        );
+        run("ALTER TABLE t_b ADD COLUMN embedding vector(3); ALTER TABLE t ATTACH PARTITION t_b FOR VALUES IN ('b')");
         run(
             "INSERT INTO t (id, region, content) VALUES (1, 'a', 'x'), (2, 'b', 'y'); INSERT INTO t_b (id, region, content) VALUES (3, 'b', 'z')",
         );
@@ -347,9 +292,7 @@ mod tests {
             "UPDATE t SET content = 'changed' WHERE id = 2; UPDATE t_b SET content = 'changed' WHERE id = 3; UPDATE t SET region = 'b' WHERE id = 1",
         );
         assert_eq!(take_queued(id), set(["(b,2)", "(b,3)", "(b,1)"]));
-        run(
-            "ALTER TABLE t DETACH PARTITION t_b; INSERT INTO t_b (id, region, content) VALUES (9, 'b', 'y')",
-        );
+        run("ALTER TABLE t DETACH PARTITION t_b; INSERT INTO t_b (id, region, content) VALUES (9, 'b', 'y')");
         assert!(queued(id).is_empty());
         assert_eq!(context(id).table.kind, 'p');
     }
@@ -368,19 +311,13 @@ mod tests {
         assert_eq!(int("SELECT count(*) FROM t WHERE \"V 1\" IS NOT NULL"), 4);
         take_queued(id);
         run("UPDATE t SET content = 'y' WHERE id = 2; UPDATE t SET note = 'edit' WHERE id = 3");
-        assert_eq!(
-            text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE \"V 1\" IS NULL"),
-            "2,3"
-        );
+        assert_eq!(text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t WHERE \"V 1\" IS NULL"), "2,3");
         assert_eq!(
             text("SELECT string_agg(concat_ws('-', id, content, note), ' ' ORDER BY id) FROM t"),
             "1-x-n 2-y 3-edited-edit 4-x"
         );
         assert_eq!(take_queued(id), set(["2", "3"]));
         run("ALTER TABLE t RENAME COLUMN \"V 1\" TO v; UPDATE t SET content = 'z' WHERE id = 4");
-        assert!(
-            yes("SELECT v IS NULL FROM t WHERE id = 4"),
-            "under its new name"
-        );
+        assert!(yes("SELECT v IS NULL FROM t WHERE id = 4"), "under its new name");
     }
 }

@@ -1,5 +1,5 @@
 //! autoembed keeps pgvector columns in step with the text beside them. See README.md.
-#![deny(clippy::undocumented_unsafe_blocks)]
+#![deny(unsafe_code)]
 
 use pgrx::prelude::*;
 
@@ -30,6 +30,7 @@ pub extern "C-unwind" fn _PG_init() {
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
+#[allow(unsafe_code)]
 mod in_server;
 
 #[cfg(test)]

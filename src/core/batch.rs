@@ -22,10 +22,7 @@ impl Size {
     /// The size of a text.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        Self {
-            tokens: estimate_tokens(text),
-            bytes: text.len(),
-        }
+        Self { tokens: estimate_tokens(text), bytes: text.len() }
     }
 }
 
@@ -39,9 +36,7 @@ pub fn pack(sizes: &[Size], limits: &Limits) -> Vec<Range<usize>> {
     for (i, size) in sizes.iter().enumerate() {
         tokens = tokens.saturating_add(size.tokens);
         bytes = bytes.saturating_add(size.bytes);
-        let full = i - start >= limits.batch_inputs
-            || tokens > limits.batch_tokens
-            || bytes > limits.batch_bytes;
+        let full = i - start >= limits.batch_inputs || tokens > limits.batch_tokens || bytes > limits.batch_bytes;
         if full && i > start {
             batches.push(start..i);
             (start, tokens, bytes) = (i, size.tokens, size.bytes);
@@ -97,47 +92,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(batch_inputs: usize, batch_tokens: usize, batch_bytes: usize) -> Limits {
-        Limits {
-            batch_inputs,
-            batch_tokens,
-            batch_bytes,
-            input_tokens: 8192,
-        }
+        Limits { batch_inputs, batch_tokens, batch_bytes, input_tokens: 8192 }
     }
 
     fn sizes(tokens: &[usize]) -> Vec<Size> {
-        tokens
-            .iter()
-            .map(|tokens| Size {
-                tokens: *tokens,
-                bytes: tokens * 4,
-            })
-            .collect()
+        tokens.iter().map(|tokens| Size { tokens: *tokens, bytes: tokens * 4 }).collect()
     }
 
     #[test]
     fn packs_full() {
         assert_eq!(pack(&[], &limits(2, 10, 100)), []);
-        assert_eq!(
-            pack(&sizes(&[1; 5]), &limits(2, 10, 100)),
-            [0..2, 2..4, 4..5]
-        );
+        assert_eq!(pack(&sizes(&[1; 5]), &limits(2, 10, 100)), [0..2, 2..4, 4..5]);
         assert_eq!(pack(&sizes(&[5, 5, 5]), &limits(9, 10, 100)), [0..2, 2..3]);
-        assert_eq!(
-            pack(&sizes(&[5, 5, 5]), &limits(9, 99, 20)),
-            [0..1, 1..2, 2..3]
-        );
-        assert_eq!(
-            pack(&sizes(&[1, 50, 1]), &limits(9, 10, 1000)),
-            [0..1, 1..2, 2..3]
-        );
-        assert_eq!(
-            pack(
-                &sizes(&[usize::MAX / 4, usize::MAX / 4, 1]),
-                &limits(9, 10, 10)
-            ),
-            [0..1, 1..2, 2..3]
-        );
+        assert_eq!(pack(&sizes(&[5, 5, 5]), &limits(9, 99, 20)), [0..1, 1..2, 2..3]);
+        assert_eq!(pack(&sizes(&[1, 50, 1]), &limits(9, 10, 1000)), [0..1, 1..2, 2..3]);
+        assert_eq!(pack(&sizes(&[usize::MAX / 4, usize::MAX / 4, 1]), &limits(9, 10, 10)), [0..1, 1..2, 2..3]);
         assert_eq!(pack(&sizes(&[1, 1]), &limits(0, 0, 0)), [0..1, 1..2]);
         let short = pack(&sizes(&[9; 10_000]), &limits(2048, 300_000, 4 << 20));
         assert_eq!(short.len(), 5);

@@ -112,11 +112,7 @@ pub struct Reason {
 
 impl From<&Failure> for Reason {
     fn from(failure: &Failure) -> Self {
-        Self {
-            code: failure.code.clone(),
-            message: failure.message.clone(),
-            hint: failure.hint.clone(),
-        }
+        Self { code: failure.code.clone(), message: failure.message.clone(), hint: failure.hint.clone() }
     }
 }
 
@@ -207,14 +203,10 @@ impl Circuit {
         }
         match &self.mode {
             Mode::Open => Gate::Open { max_inputs: None },
-            Mode::Recovering(recovery) => Gate::Open {
-                max_inputs: recovery.limit(),
-            },
+            Mode::Recovering(recovery) => Gate::Open { max_inputs: recovery.limit() },
             Mode::Paused { .. } | Mode::Blocked { .. } => match self.probe_left(now) {
                 Some(left) => Gate::Wait(left),
-                None => Gate::Open {
-                    max_inputs: Some(1),
-                },
+                None => Gate::Open { max_inputs: Some(1) },
             },
         }
     }
@@ -222,17 +214,10 @@ impl Circuit {
     /// A request of `inputs` inputs goes out, as [`may_send`](Self::may_send) allowed.
     pub fn on_send(&mut self, now: Duration, inputs: usize) -> Ticket {
         self.next_id += 1;
-        if matches!(self.mode, Mode::Paused { .. } | Mode::Blocked { .. })
-            && self.probe_left(now).is_none()
-        {
+        if matches!(self.mode, Mode::Paused { .. } | Mode::Blocked { .. }) && self.probe_left(now).is_none() {
             self.probe = Some((self.next_id, now));
         }
-        Ticket {
-            id: self.next_id,
-            era: self.era,
-            epoch: self.epoch,
-            inputs,
-        }
+        Ticket { id: self.next_id, era: self.era, epoch: self.epoch, inputs }
     }
 
     /// The request was never sent, or its result will never be known: as if it had not been.
@@ -278,15 +263,7 @@ impl Circuit {
                     self.probe_again_later(now, jitter01);
                 } else {
                     self.last_success = Some(now);
-                    self.alive(
-                        ticket,
-                        probed,
-                        if failure.action == Action::Reject {
-                            ticket.inputs
-                        } else {
-                            0
-                        },
-                    );
+                    self.alive(ticket, probed, if failure.action == Action::Reject { ticket.inputs } else { 0 });
                 }
                 false
             }
@@ -317,9 +294,7 @@ impl Circuit {
             Mode::Blocked { reason, .. } => State::Blocked { until, reason },
             Mode::Paused { reason, .. } => State::Paused { until, reason },
             _ if now < until => State::Slowed { until },
-            Mode::Recovering(recovery) => State::Recovering {
-                max_inputs: recovery.limit(),
-            },
+            Mode::Recovering(recovery) => State::Recovering { max_inputs: recovery.limit() },
             Mode::Open => State::Open,
         }
     }
@@ -333,9 +308,7 @@ impl Circuit {
     /// How long the probe in flight may still take; `None` if there is none to wait for.
     fn probe_left(&self, now: Duration) -> Option<Duration> {
         let (_, sent) = self.probe?;
-        sent.saturating_add(self.config.probe_lost)
-            .checked_sub(now)
-            .filter(|left| !left.is_zero())
+        sent.saturating_add(self.config.probe_lost).checked_sub(now).filter(|left| !left.is_zero())
     }
 
     fn forget_probe(&mut self, ticket: Ticket) -> bool {
@@ -392,13 +365,7 @@ impl Circuit {
     }
 
     fn probe_again_later(&mut self, now: Duration, jitter01: f64) {
-        let Config {
-            base,
-            max,
-            blocked_base,
-            blocked_max,
-            ..
-        } = self.config;
+        let Config { base, max, blocked_base, blocked_max, .. } = self.config;
         let wait = match &mut self.mode {
             Mode::Paused { failures, .. } => {
                 *failures = failures.saturating_add(1);
@@ -413,13 +380,7 @@ impl Circuit {
         self.not_before = self.not_before.max(now.saturating_add(wait));
     }
 
-    fn outage_or_poison(
-        &mut self,
-        now: Duration,
-        ticket: Ticket,
-        failure: &Failure,
-        jitter01: f64,
-    ) {
+    fn outage_or_poison(&mut self, now: Duration, ticket: Ticket, failure: &Failure, jitter01: f64) {
         let old = ticket.era != self.era;
         match &mut self.mode {
             Mode::Recovering(recovery) if !old && ticket.inputs > 1 => {
@@ -434,10 +395,7 @@ impl Circuit {
                     self.suspects = recovery.suspects();
                 }
                 self.suspects = self.suspects.max(ticket.inputs);
-                self.enter(Mode::Paused {
-                    reason: failure.into(),
-                    failures: 0,
-                });
+                self.enter(Mode::Paused { reason: failure.into(), failures: 0 });
                 let wait = backoff(0, self.config.base, self.config.max, jitter01);
                 self.not_before = self.not_before.max(now.saturating_add(wait));
             }
@@ -457,22 +415,15 @@ impl Circuit {
                 }
             }
             _ if known_now => {
-                self.enter(Mode::Blocked {
-                    reason: failure.into(),
-                    probes: 0,
-                });
-                self.not_before = self
-                    .not_before
-                    .max(now.saturating_add(self.config.blocked_base));
+                self.enter(Mode::Blocked { reason: failure.into(), probes: 0 });
+                self.not_before = self.not_before.max(now.saturating_add(self.config.blocked_base));
             }
             _ => {}
         }
     }
 
     fn slow_down(&mut self, now: Duration, ticket: Ticket, after: Option<Duration>, jitter01: f64) {
-        let wait = after.unwrap_or_else(|| {
-            backoff(self.slowdowns, self.config.base, self.config.max, jitter01)
-        });
+        let wait = after.unwrap_or_else(|| backoff(self.slowdowns, self.config.base, self.config.max, jitter01));
         // Requests that were in flight together are slowed down together: one step of the backoff.
         if ticket.id > self.slowed_at_id {
             self.slowdowns = self.slowdowns.saturating_add(1);

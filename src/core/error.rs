@@ -65,19 +65,8 @@ impl std::error::Error for Failure {}
 impl Failure {
     /// A failure whose message is cleaned and cut.
     #[must_use]
-    pub fn new(
-        action: Action,
-        code: impl Into<String>,
-        message: &str,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self {
-            action,
-            code: code.into(),
-            message: clean(message),
-            hint: hint.into(),
-            blames_input: false,
-        }
+    pub fn new(action: Action, code: impl Into<String>, message: &str, hint: impl Into<String>) -> Self {
+        Self { action, code: code.into(), message: clean(message), hint: hint.into(), blames_input: false }
     }
 
     /// The model's definition or the place it points to cannot work.
@@ -114,10 +103,7 @@ impl Failure {
         let want = model.dimensions;
         Self::halt(
             "wrong_dimensions",
-            &format!(
-                "model \"{}\" returned a vector of {got} dimensions, expected {want}",
-                model.name
-            ),
+            &format!("model \"{}\" returned a vector of {got} dimensions, expected {want}", model.name),
             format!(
                 "The server's vectors have {got} dimensions, the model is defined with {want}. Create the model again with dimensions => {got}, \
                  or, if the server can shorten its vectors, with options => '{{\"send_dimensions\": true}}'."
@@ -152,23 +138,16 @@ pub enum TransportError {
 #[must_use]
 pub fn from_transport(model: &Model, inputs: usize, error: &TransportError) -> Failure {
     let seconds = model.timeout.as_secs_f64();
-    let retry =
-        |code: &str, message: String, hint: &str| Failure::new(Action::Retry, code, &message, hint);
+    let retry = |code: &str, message: String, hint: &str| Failure::new(Action::Retry, code, &message, hint);
     match error {
         TransportError::Timeout => retry(
             "timeout",
-            format!(
-                "the server of model \"{}\" did not answer within {seconds} s",
-                model.name
-            ),
+            format!("the server of model \"{}\" did not answer within {seconds} s", model.name),
             "It is tried again. If the server needs longer, create the model with a larger timeout or a smaller max_batch_inputs.",
         ),
         TransportError::Connect(why) => retry(
             "connection",
-            format!(
-                "could not reach the server of model \"{}\": {why}",
-                model.name
-            ),
+            format!("could not reach the server of model \"{}\": {why}", model.name),
             "It is tried again. Check that the server runs and that the model's url names its host and port.",
         ),
         TransportError::Dns(why) => retry(
@@ -178,26 +157,16 @@ pub fn from_transport(model: &Model, inputs: usize, error: &TransportError) -> F
         ),
         TransportError::Tls(why) => retry(
             "tls",
-            format!(
-                "could not set up TLS with the server of model \"{}\": {why}",
-                model.name
-            ),
+            format!("could not set up TLS with the server of model \"{}\": {why}", model.name),
             "It is tried again. Check that the model's url names the right host, and set autoembed.ca_file if its certificate comes from a private authority.",
         ),
         TransportError::Protocol(why) => retry(
             "protocol",
-            format!(
-                "the server of model \"{}\" did not answer in HTTP: {why}",
-                model.name
-            ),
+            format!("the server of model \"{}\" did not answer in HTTP: {why}", model.name),
             "It is tried again. If it stays, check scheme and port of the model's url.",
         ),
         TransportError::TooLarge => Failure::new(
-            if inputs > 1 {
-                Action::Split
-            } else {
-                Action::Retry
-            },
+            if inputs > 1 { Action::Split } else { Action::Retry },
             "answer_too_large",
             &format!(
                 "the server of model \"{}\" sent more than {inputs} vectors of {} dimensions can need",
@@ -258,17 +227,24 @@ pub fn from_response(
         401 | 403 => halt(&code, key_hint(key.is_some())),
         400 | 404 | 422 if said.is_unknown_model() => halt(
             "unknown_model",
-            format!("The server does not offer \"{}\" for embeddings. Create the model with a name it offers, or load it there.", model.remote),
+            format!(
+                "The server does not offer \"{}\" for embeddings. Create the model with a name it offers, or load it there.",
+                model.remote
+            ),
         ),
         404 | 405 | 410 => halt(&code, url_hint()),
         406 | 415 | 501 => halt(&code, url_hint()),
         400 | 422 if said.is_about("dimensions") => halt(
             "dimensions_refused",
-            format!("The server does not accept {} dimensions. Create the model again with the length of its own vectors, and without send_dimensions.", model.dimensions),
+            format!(
+                "The server does not accept {} dimensions. Create the model again with the length of its own vectors, and without send_dimensions.",
+                model.dimensions
+            ),
         ),
-        400 | 422 if said.is_about_a_parameter(model) => {
-            halt(&code, "The server refuses a parameter of the request. Correct the body field of the model's options.".to_owned())
-        }
+        400 | 422 if said.is_about_a_parameter(model) => halt(
+            &code,
+            "The server refuses a parameter of the request. Correct the body field of the model's options.".to_owned(),
+        ),
         400 | 413 | 422 => of_inputs(inputs, &code, &message),
         429 if said.is_too_large() && inputs > 1 => of_inputs(inputs, &code, &message),
         429 => slow_down(&code, &message, wait::asked_for(response, now_unix)),
@@ -299,11 +275,7 @@ fn slow_down(code: &str, message: &str, after: Option<Duration>) -> Failure {
 }
 
 fn of_inputs(inputs: usize, code: &str, message: &str) -> Failure {
-    let action = if inputs > 1 {
-        Action::Split
-    } else {
-        Action::Reject
-    };
+    let action = if inputs > 1 { Action::Split } else { Action::Reject };
     Failure::new(
         action,
         code,
@@ -315,14 +287,8 @@ fn of_inputs(inputs: usize, code: &str, message: &str) -> Failure {
 fn redirected(model: &Model, status: u16) -> Failure {
     Failure::halt(
         "url",
-        &format!(
-            "the server of model \"{}\" redirects to another address (status {status})",
-            model.name
-        ),
-        format!(
-            "Redirects are not followed. Create the model with the url that {} leads to.",
-            public_url(model)
-        ),
+        &format!("the server of model \"{}\" redirects to another address (status {status})", model.name),
+        format!("Redirects are not followed. Create the model with the url that {} leads to.", public_url(model)),
     )
 }
 
@@ -344,16 +310,12 @@ fn public_url(model: &Model) -> String {
 /// One line without control characters, at most [`MAX_MESSAGE`] bytes.
 pub(crate) fn clean(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MAX_MESSAGE));
-    for word in text
-        .split(|c: char| c.is_control() || c.is_whitespace() || is_invisible(c))
-        .filter(|word| !word.is_empty())
+    for word in
+        text.split(|c: char| c.is_control() || c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty())
     {
         let gap = usize::from(!line.is_empty());
         let room = MAX_MESSAGE.saturating_sub(line.len() + gap);
-        let fits = (0..=room.min(word.len()))
-            .rev()
-            .find(|at| word.is_char_boundary(*at))
-            .unwrap_or(0);
+        let fits = (0..=room.min(word.len())).rev().find(|at| word.is_char_boundary(*at)).unwrap_or(0);
         if fits == 0 {
             break;
         }

@@ -32,10 +32,7 @@ pub fn cache_key(model: &Model, kind: InputKind, text: &str) -> [u8; 32] {
     };
     let mut options = String::new();
     if let Value::Object(fields) = &model.options {
-        canonical(
-            fields.iter().filter(|(name, _)| *name != "headers"),
-            &mut options,
-        );
+        canonical(fields.iter().filter(|(name, _)| *name != "headers"), &mut options);
     }
     let mut hash = Sha256::new();
     for field in [
@@ -99,14 +96,8 @@ mod tests {
 
     #[test]
     fn text_hash_is_sha256() {
-        let hex: String = text_hash("abc")
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(
-            hex,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        let hex: String = text_hash("abc").iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
@@ -144,10 +135,7 @@ mod tests {
         one.remote = "c".into();
         two.url = Some("https://h/a".into());
         two.remote = "bc".into();
-        assert_ne!(
-            cache_key(&one, InputKind::Query, ""),
-            cache_key(&two, InputKind::Query, "")
-        );
+        assert_ne!(cache_key(&one, InputKind::Query, ""), cache_key(&two, InputKind::Query, ""));
     }
 
     #[test]
@@ -160,19 +148,12 @@ mod tests {
             cache_key(&model, InputKind::Query, "t")
         };
         let plain = key(&|_| {});
+        assert_eq!(plain, key(&|m| m.url = Some("https://h/v1?key=canary".into())));
         assert_eq!(
             plain,
-            key(&|m| m.url = Some("https://h/v1?key=canary".into()))
+            key(&|m| m.options = json!({"body": {"b": 2, "a": 1}, "query_prefix": "q", "headers": {"k": "v"}}))
         );
-        assert_eq!(
-            plain,
-            key(&|m| m.options =
-                json!({"body": {"b": 2, "a": 1}, "query_prefix": "q", "headers": {"k": "v"}}))
-        );
-        assert_eq!(
-            plain,
-            key(&|m| m.timeout = std::time::Duration::from_secs(1))
-        );
+        assert_eq!(plain, key(&|m| m.timeout = std::time::Duration::from_secs(1)));
         assert_eq!(plain, key(&|m| m.name = "another".into()));
     }
 }

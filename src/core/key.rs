@@ -49,8 +49,7 @@ pub fn encode(columns: &[&str]) -> String {
     if let [only] = columns {
         return (*only).to_owned();
     }
-    let mut key =
-        String::with_capacity(2 + columns.iter().map(|column| column.len() + 3).sum::<usize>());
+    let mut key = String::with_capacity(2 + columns.iter().map(|column| column.len() + 3).sum::<usize>());
     for (i, column) in columns.iter().enumerate() {
         key.push(if i == 0 { '(' } else { ',' });
         if !needs_quotes(column) {
@@ -75,21 +74,9 @@ pub fn encode(columns: &[&str]) -> String {
 // The characters that record_out quotes for; its isspace() covers these six.
 fn needs_quotes(column: &str) -> bool {
     column.is_empty()
-        || column.bytes().any(|b| {
-            matches!(
-                b,
-                b'"' | b'\\'
-                    | b'('
-                    | b')'
-                    | b','
-                    | b' '
-                    | b'\t'
-                    | b'\n'
-                    | b'\x0b'
-                    | b'\x0c'
-                    | b'\r'
-            )
-        })
+        || column
+            .bytes()
+            .any(|b| matches!(b, b'"' | b'\\' | b'(' | b')' | b',' | b' ' | b'\t' | b'\n' | b'\x0b' | b'\x0c' | b'\r'))
 }
 
 /// The texts of a key's columns.
@@ -117,15 +104,9 @@ pub fn decode(key: &str, columns: usize) -> Result<Vec<String>, KeyError> {
         return Err(KeyError::Malformed);
     }
     if found.len() != columns {
-        return Err(KeyError::Columns {
-            found: found.len(),
-            expected: columns,
-        });
+        return Err(KeyError::Columns { found: found.len(), expected: columns });
     }
-    found
-        .into_iter()
-        .collect::<Option<Vec<String>>>()
-        .ok_or(KeyError::Null)
+    found.into_iter().collect::<Option<Vec<String>>>().ok_or(KeyError::Null)
 }
 
 /// One column (`None`: NULL, nothing at all between the commas) and the character that ended it.
@@ -165,10 +146,7 @@ mod tests {
             (&["a,b", "(c)"], r#"("a,b","(c)")"#),
             (&["a\nb", "ä\u{a0}ö"], "(\"a\nb\",ä\u{a0}ö)"),
             (&["NULL", "'x'"], "(NULL,'x')"),
-            (
-                &["2024-01-01 00:00:00+00", "{1,2}"],
-                r#"("2024-01-01 00:00:00+00","{1,2}")"#,
-            ),
+            (&["2024-01-01 00:00:00+00", "{1,2}"], r#"("2024-01-01 00:00:00+00","{1,2}")"#),
             (&["(1,2)"], "(1,2)"),
             (&[""], ""),
         ] {
@@ -192,20 +170,11 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_key() {
-        for key in [
-            "", "1,2", "(1,2", "(1,2)x", "(\"1,2)", "(1,2\\", "()", "(1)", "(1,2,3)", "(,2)",
-            "(1,)",
-        ] {
+        for key in ["", "1,2", "(1,2", "(1,2)x", "(\"1,2)", "(1,2\\", "()", "(1)", "(1,2,3)", "(,2)", "(1,)"] {
             assert!(decode(key, 2).is_err(), "{key}");
         }
         assert_eq!(decode("(1,)", 2), Err(KeyError::Null));
-        assert_eq!(
-            decode("(1,2,3)", 2),
-            Err(KeyError::Columns {
-                found: 3,
-                expected: 2
-            })
-        );
+        assert_eq!(decode("(1,2,3)", 2), Err(KeyError::Columns { found: 3, expected: 2 }));
     }
 
     proptest! {

@@ -64,10 +64,7 @@ impl std::error::Error for ModelError {}
 
 impl ModelError {
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Self { message: message.into(), hint: hint.into() }
     }
 }
 
@@ -132,26 +129,15 @@ impl Model {
     /// [`Url::parse`] refuses, or none where one is needed; unknown or wrongly typed options.
     pub fn validate(&self) -> Result<(), ModelError> {
         if self.name.is_empty() || self.remote.is_empty() {
-            return Err(ModelError::new(
-                "the model has no name",
-                "Give the name that the API knows the model by.",
-            ));
+            return Err(ModelError::new("the model has no name", "Give the name that the API knows the model by."));
         }
         if !(1..=MAX_DIMENSIONS).contains(&self.dimensions) {
             return Err(ModelError::new(
-                format!(
-                    "dimensions must be between 1 and {MAX_DIMENSIONS}, not {}",
-                    self.dimensions
-                ),
+                format!("dimensions must be between 1 and {MAX_DIMENSIONS}, not {}", self.dimensions),
                 "Give the length of the vectors that the model returns.",
             ));
         }
-        let Limits {
-            batch_inputs,
-            batch_tokens,
-            batch_bytes,
-            input_tokens,
-        } = self.limits;
+        let Limits { batch_inputs, batch_tokens, batch_bytes, input_tokens } = self.limits;
         if [batch_inputs, batch_tokens, batch_bytes, input_tokens].contains(&0) {
             return Err(ModelError::new(
                 "a limit of the model is zero",
@@ -159,10 +145,7 @@ impl Model {
             ));
         }
         if self.timeout.is_zero() || self.timeout > Duration::from_secs(3600) {
-            return Err(ModelError::new(
-                "the timeout must be over zero and at most one hour",
-                "Try '30 seconds'.",
-            ));
+            return Err(ModelError::new("the timeout must be over zero and at most one hour", "Try '30 seconds'."));
         }
         self.provider.validate(self)
     }
@@ -196,49 +179,19 @@ mod tests {
             ("limit", Box::new(|m| m.limits.batch_inputs = 0)),
             ("limit", Box::new(|m| m.limits.input_tokens = 0)),
             ("timeout", Box::new(|m| m.timeout = Duration::ZERO)),
-            (
-                "timeout",
-                Box::new(|m| m.timeout = Duration::from_secs(3601)),
-            ),
+            ("timeout", Box::new(|m| m.timeout = Duration::from_secs(3601))),
             ("http", Box::new(|m| m.url = Some("ftp://h".into()))),
-            (
-                "user name",
-                Box::new(|m| m.url = Some("https://u:p@h".into())),
-            ),
+            ("user name", Box::new(|m| m.url = Some("https://u:p@h".into()))),
             ("options", Box::new(|m| m.options = json!([]))),
-            (
-                "truncat",
-                Box::new(|m| m.options = json!({"truncat": true})),
-            ),
-            (
-                "headers",
-                Box::new(|m| m.options = json!({"headers": {"a": 1}})),
-            ),
-            (
-                "headers",
-                Box::new(|m| m.options = json!({"headers": {"a": "x\r\ny: z"}})),
-            ),
-            (
-                "headers",
-                Box::new(|m| m.options = json!({"headers": {"a b": "x"}})),
-            ),
-            (
-                "headers",
-                Box::new(|m| m.options = json!({"headers": {"Content-Length": "1"}})),
-            ),
-            (
-                "body",
-                Box::new(|m| m.options = json!({"body": {"input": 1}})),
-            ),
+            ("truncat", Box::new(|m| m.options = json!({"truncat": true}))),
+            ("headers", Box::new(|m| m.options = json!({"headers": {"a": 1}}))),
+            ("headers", Box::new(|m| m.options = json!({"headers": {"a": "x\r\ny: z"}}))),
+            ("headers", Box::new(|m| m.options = json!({"headers": {"a b": "x"}}))),
+            ("headers", Box::new(|m| m.options = json!({"headers": {"Content-Length": "1"}}))),
+            ("body", Box::new(|m| m.options = json!({"body": {"input": 1}}))),
             ("body", Box::new(|m| m.options = json!({"body": "x"}))),
-            (
-                "query_prefix",
-                Box::new(|m| m.options = json!({"query_prefix": 1})),
-            ),
-            (
-                "send_dimensions",
-                Box::new(|m| m.options = json!({"send_dimensions": "yes"})),
-            ),
+            ("query_prefix", Box::new(|m| m.options = json!({"query_prefix": 1}))),
+            ("send_dimensions", Box::new(|m| m.options = json!({"send_dimensions": "yes"}))),
         ];
         for (word, change) in cases {
             let mut model = model();
@@ -256,7 +209,8 @@ mod tests {
             model.dimensions = dimensions;
             model.validate().unwrap();
         }
-        model.options = json!({"headers": {"x-a": "b"}, "body": {"user": "u"}, "send_dimensions": true, "query_prefix": "q: "});
+        model.options =
+            json!({"headers": {"x-a": "b"}, "body": {"user": "u"}, "send_dimensions": true, "query_prefix": "q: "});
         model.validate().unwrap();
     }
 

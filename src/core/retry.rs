@@ -11,11 +11,7 @@ use std::time::Duration;
 pub fn backoff(attempt: u32, base: Duration, max: Duration, jitter01: f64) -> Duration {
     let factor = 1u32.checked_shl(attempt).unwrap_or(u32::MAX);
     let ceiling = base.saturating_mul(factor).min(max);
-    let jitter = if jitter01.is_nan() {
-        1.0
-    } else {
-        jitter01.clamp(0.0, 1.0)
-    };
+    let jitter = if jitter01.is_nan() { 1.0 } else { jitter01.clamp(0.0, 1.0) };
     let half = ceiling / 2;
     // Durations beyond f64's reach are far beyond any `max` that a setting allows; they lose their jitter, not more.
     half + Duration::try_from_secs_f64((ceiling - half).as_secs_f64() * jitter)
@@ -32,9 +28,7 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_maximum() {
-        let waits: Vec<u64> = (0..8)
-            .map(|n| backoff(n, S, 60 * S, 1.0).as_secs())
-            .collect();
+        let waits: Vec<u64> = (0..8).map(|n| backoff(n, S, 60 * S, 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(backoff(3, S, 60 * S, 0.0), 4 * S);
         assert_eq!(backoff(31, S, 60 * S, 1.0), 60 * S);

@@ -90,10 +90,7 @@ mod tests {
     fn never_prints() {
         let key = Secret::new("sk-canary\n").unwrap();
         assert_eq!(key.expose(), "sk-canary");
-        assert_eq!(
-            format!("{key} {key:?} {:?}", Some(&key)),
-            "[redacted] [redacted] Some([redacted])"
-        );
+        assert_eq!(format!("{key} {key:?} {:?}", Some(&key)), "[redacted] [redacted] Some([redacted])");
     }
 
     #[test]
@@ -101,20 +98,13 @@ mod tests {
         assert_eq!(Secret::new(" sk-a b\r\n\n").unwrap().expose(), "sk-a b");
         assert_eq!(Secret::new(" \n").unwrap_err(), SecretError::Empty);
         for bad in ["sk\nHost: x", "sk\0", "sk\u{7f}", "sk-ü", "a\tb"] {
-            assert_eq!(
-                Secret::new(bad).unwrap_err(),
-                SecretError::Unprintable,
-                "{bad:?}"
-            );
+            assert_eq!(Secret::new(bad).unwrap_err(), SecretError::Unprintable, "{bad:?}");
         }
     }
 
     #[test]
     fn redacts_every_occurrence() {
         let key = Secret::new("sk-1").unwrap();
-        assert_eq!(
-            key.redact("sk-1, then sk-1; not sk-2"),
-            "[redacted], then [redacted]; not sk-2"
-        );
+        assert_eq!(key.redact("sk-1, then sk-1; not sk-2"), "[redacted], then [redacted]; not sk-2");
     }
 }

@@ -39,15 +39,10 @@ impl Url {
     /// Another scheme than http or https, user names and passwords, a fragment, a host of other than letters, digits,
     /// `.`, `-` and `_` (or a bracketed IPv6 address), a bad port, blanks, control characters, anything outside ASCII.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        if !text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"\\\"<>^`{|}".contains(&byte))
-        {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\\"<>^`{|}".contains(&byte)) {
             return Err(UrlError("the url holds a character that no URL may carry"));
         }
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or(UrlError("the url has no scheme"))?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError("the url has no scheme"))?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
@@ -65,13 +60,7 @@ impl Url {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (tail, None),
         };
-        Ok(Self {
-            https,
-            host,
-            port,
-            path: path.trim_end_matches('/').to_owned(),
-            query,
-        })
+        Ok(Self { https, host, port, path: path.trim_end_matches('/').to_owned(), query })
     }
 
     /// The URL of `path` (beginning with `/`) below this one; the query is kept.
@@ -103,40 +92,21 @@ impl fmt::Debug for Url {
 
 fn split_port(authority: &str) -> Result<(String, Option<u16>), UrlError> {
     let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
-    let colon = authority[after_brackets..]
-        .find(':')
-        .map(|at| at + after_brackets);
+    let colon = authority[after_brackets..].find(':').map(|at| at + after_brackets);
     let (host, port) = match colon {
         None => (authority, None),
         Some(at) => {
             let digits = &authority[at + 1..];
-            let port = digits
-                .parse::<u16>()
-                .ok()
-                .filter(|port| *port > 0 && digits.bytes().all(|b| b.is_ascii_digit()));
-            (
-                &authority[..at],
-                Some(port.ok_or(UrlError("the url has a bad port"))?),
-            )
+            let port =
+                digits.parse::<u16>().ok().filter(|port| *port > 0 && digits.bytes().all(|b| b.is_ascii_digit()));
+            (&authority[..at], Some(port.ok_or(UrlError("the url has a bad port"))?))
         }
     };
-    let good = match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    let good = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
-        }
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)),
     };
-    if good {
-        Ok((host.to_ascii_lowercase(), port))
-    } else {
-        Err(UrlError("the url has no usable host"))
-    }
+    if good { Ok((host.to_ascii_lowercase(), port)) } else { Err(UrlError("the url has no usable host")) }
 }
 
 #[cfg(test)]
@@ -147,34 +117,15 @@ mod tests {
     #[test]
     fn joins_below_the_path_and_keeps_the_query() {
         for (base, joined) in [
-            (
-                "https://api.openai.com/v1",
-                "https://api.openai.com/v1/embeddings",
-            ),
-            (
-                "https://api.openai.com/v1/",
-                "https://api.openai.com/v1/embeddings",
-            ),
-            (
-                "HTTP://LocalHost:11434",
-                "http://localhost:11434/embeddings",
-            ),
-            (
-                "http://localhost:11434///",
-                "http://localhost:11434/embeddings",
-            ),
+            ("https://api.openai.com/v1", "https://api.openai.com/v1/embeddings"),
+            ("https://api.openai.com/v1/", "https://api.openai.com/v1/embeddings"),
+            ("HTTP://LocalHost:11434", "http://localhost:11434/embeddings"),
+            ("http://localhost:11434///", "http://localhost:11434/embeddings"),
             ("http://[::1]:8080/x", "http://[::1]:8080/x/embeddings"),
-            (
-                "https://h/d?api-version=2024",
-                "https://h/d/embeddings?api-version=2024",
-            ),
+            ("https://h/d?api-version=2024", "https://h/d/embeddings?api-version=2024"),
             ("https://h?a=b/c", "https://h/embeddings?a=b/c"),
         ] {
-            assert_eq!(
-                Url::parse(base).unwrap().join("/embeddings"),
-                joined,
-                "{base}"
-            );
+            assert_eq!(Url::parse(base).unwrap().join("/embeddings"), joined, "{base}");
         }
     }
 

@@ -12,9 +12,7 @@ use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{self, ResolvedSocketAddrs};
-use ureq::unversioned::transport::{
-    self, Buffers, ConnectionDetails, DefaultConnector, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{self, Buffers, ConnectionDetails, DefaultConnector, NextTimeout, Transport};
 
 thread_local! {
     // A request is sent and answered on one thread, deep inside ureq; this is how it tells what happened.
@@ -47,11 +45,7 @@ pub(crate) struct Connector(DefaultConnector);
 impl transport::Connector for Connector {
     type Out = Watched;
 
-    fn connect(
-        &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<()>,
-    ) -> Result<Option<Watched>, Error> {
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Watched>, Error> {
         NEW_CONNECTION.set(true);
         Ok(self.0.connect(details, chained)?.map(Watched))
     }
@@ -104,18 +98,9 @@ impl fmt::Display for LookupFailed {
 impl std::error::Error for LookupFailed {}
 
 impl resolver::Resolver for Resolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().unwrap_or_default();
-        let default_port = if uri.scheme_str() == Some("https") {
-            443
-        } else {
-            80
-        };
+        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let found = match bare.parse::<IpAddr>() {
@@ -127,26 +112,18 @@ impl resolver::Resolver for Resolver {
         for address in config.ip_family().keep_wanted(found.into_iter()).take(16) {
             addresses.push(address);
         }
-        if addresses.is_empty() {
-            Err(Error::HostNotFound)
-        } else {
-            Ok(addresses)
-        }
+        if addresses.is_empty() { Err(Error::HostNotFound) } else { Ok(addresses) }
     }
 }
 
 fn look_up(host: String, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
     let (sender, receiver) = mpsc::sync_channel(1);
     // The thread inherits this thread's blocked signals.
-    thread::Builder::new()
-        .name("autoembed-dns".to_owned())
-        .spawn(move || {
-            let found = (host.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect::<Vec<_>>);
-            // Nobody waits any more if it took too long.
-            let _ = sender.send(found);
-        })?;
+    thread::Builder::new().name("autoembed-dns".to_owned()).spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        // Nobody waits any more if it took too long.
+        let _ = sender.send(found);
+    })?;
     match receiver.recv_timeout(*timeout.after) {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(Error::Other(Box::new(LookupFailed(error.to_string())))),
@@ -166,9 +143,7 @@ pub(crate) fn explain(error: &Error) -> TransportError {
         Error::TlsRequired => TransportError::Tls("the connection is not encrypted".to_owned()),
         Error::Io(why) => explain_io(why),
         Error::ConnectionFailed => TransportError::Connect("no connection".to_owned()),
-        Error::LargeResponseHeader(..) => {
-            TransportError::Protocol("the answer's headers are too large".to_owned())
-        }
+        Error::LargeResponseHeader(..) => TransportError::Protocol("the answer's headers are too large".to_owned()),
         Error::Protocol(why) => TransportError::Protocol(why.to_string()),
         // Others cannot come from a server; some repeat the url, which may carry a key.
         _ => TransportError::Protocol("the request could not be sent".to_owned()),
@@ -178,9 +153,7 @@ pub(crate) fn explain(error: &Error) -> TransportError {
 /// What a failure within the body means.
 pub(crate) fn explain_body(error: io::Error) -> TransportError {
     match explain(&Error::from(error)) {
-        TransportError::Connect(why) => {
-            TransportError::Protocol(format!("the answer broke off: {why}"))
-        }
+        TransportError::Connect(why) => TransportError::Protocol(format!("the answer broke off: {why}")),
         other => other,
     }
 }
@@ -190,9 +163,7 @@ fn explain_io(error: &io::Error) -> TransportError {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TransportError::Timeout,
         // rustls reports what the peer did wrong in the handshake, or with its certificate, in this way.
         io::ErrorKind::InvalidData => TransportError::Tls(error.to_string()),
-        io::ErrorKind::UnexpectedEof => {
-            TransportError::Connect("the server closed the connection".to_owned())
-        }
+        io::ErrorKind::UnexpectedEof => TransportError::Connect("the server closed the connection".to_owned()),
         _ => TransportError::Connect(error.to_string()),
     }
 }

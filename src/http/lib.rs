@@ -43,10 +43,7 @@ pub struct ClientConfig {
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self {
-            ca_file: None,
-            max_connections: 16,
-        }
+        Self { ca_file: None, max_connections: 16 }
     }
 }
 
@@ -100,12 +97,7 @@ impl Client {
         let tls = TlsConfig::builder().root_certs(roots).build();
         let fresh = agent(&tls, 0, None);
         let max_connections = config.max_connections;
-        Ok(Self(Arc::new(Inner {
-            tls,
-            max_connections,
-            agents: Mutex::default(),
-            fresh,
-        })))
+        Ok(Self(Arc::new(Inner { tls, max_connections, agents: Mutex::default(), fresh })))
     }
 
     /// Posts a request and reads its answer; blocks for the request's timeout at most.
@@ -121,14 +113,8 @@ impl Client {
     pub fn send(&self, request: &Request) -> Result<Response, TransportError> {
         let start = Instant::now();
         let trace = Trace::begin();
-        match self
-            .0
-            .attempt(&self.0.agent(request.timeout), request, None)
-        {
-            Err(error)
-                if trace.was_stale()
-                    && matches!(error, TransportError::Connect(_) | TransportError::Tls(_)) =>
-            {
+        match self.0.attempt(&self.0.agent(request.timeout), request, None) {
+            Err(error) if trace.was_stale() && matches!(error, TransportError::Connect(_) | TransportError::Tls(_)) => {
                 let left = request.timeout.saturating_sub(start.elapsed());
                 if left.is_zero() {
                     return Err(TransportError::Timeout);
@@ -146,22 +132,13 @@ impl Inner {
         if agents.len() >= MAX_AGENTS && !agents.contains_key(&timeout) {
             agents.clear();
         }
-        agents
-            .entry(timeout)
-            .or_insert_with(|| agent(&self.tls, self.max_connections, Some(timeout)))
-            .clone()
+        agents.entry(timeout).or_insert_with(|| agent(&self.tls, self.max_connections, Some(timeout))).clone()
     }
 
-    fn attempt(
-        &self,
-        agent: &Agent,
-        request: &Request,
-        timeout: Option<Duration>,
-    ) -> Result<Response, TransportError> {
+    fn attempt(&self, agent: &Agent, request: &Request, timeout: Option<Duration>) -> Result<Response, TransportError> {
         let mut post = http::Request::post(request.url.as_str());
         for (name, value) in &request.headers {
-            let unusable =
-                || TransportError::Protocol("a header of the request is not usable".to_owned());
+            let unusable = || TransportError::Protocol("a header of the request is not usable".to_owned());
             let name = HeaderName::try_from(name).map_err(|_| unusable())?;
             let secret = matches!(value, autoembed_core::provider::HeaderValue::Secret(_));
             let mut value = HeaderValue::try_from(value.expose()).map_err(|_| unusable())?;
@@ -173,17 +150,9 @@ impl Inner {
             .map_err(|_| TransportError::Protocol("the url is not usable".to_owned()))?;
         let answer = match timeout {
             None => agent.run(post),
-            Some(left) => agent.run(
-                agent
-                    .configure_request(post)
-                    .timeout_global(Some(left))
-                    .build(),
-            ),
+            Some(left) => agent.run(agent.configure_request(post).timeout_global(Some(left)).build()),
         };
-        read(
-            answer.map_err(|error| connection::explain(&error))?,
-            request.max_response_bytes,
-        )
+        read(answer.map_err(|error| connection::explain(&error))?, request.max_response_bytes)
     }
 }
 
@@ -212,31 +181,17 @@ fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response, Transp
     let headers = parts
         .headers
         .iter()
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let success = parts.status.is_success();
-    let cap = if success {
-        max_bytes
-    } else {
-        MAX_ERROR_BODY.min(max_bytes)
-    };
+    let cap = if success { max_bytes } else { MAX_ERROR_BODY.min(max_bytes) };
     let said = body.content_length();
     if success && said.is_some_and(|length| length > cap) {
         return Err(TransportError::TooLarge);
     }
     // The server's word for the length is taken only as far as the cap goes, and memory is used only when filled.
     let mut bytes = Vec::with_capacity(usize::try_from(said.unwrap_or(0).min(cap)).unwrap_or(0));
-    let read = body
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader()
-        .take(cap.saturating_add(1))
-        .read_to_end(&mut bytes);
+    let read = body.into_with_config().limit(u64::MAX).reader().take(cap.saturating_add(1)).read_to_end(&mut bytes);
     let too_large = bytes.len() as u64 > cap;
     match read {
         Ok(_) if success && too_large => return Err(TransportError::TooLarge),
@@ -244,11 +199,7 @@ fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response, Transp
         // An error message that is cut is still one.
         Ok(_) | Err(_) => bytes.truncate(usize::try_from(cap).unwrap_or(usize::MAX)),
     }
-    Ok(Response {
-        status,
-        headers,
-        body: bytes,
-    })
+    Ok(Response { status, headers, body: bytes })
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate<'static>>, ConfigError> {
@@ -258,8 +209,7 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate<'static>>, Config
         hint: "Set autoembed.ca_file to a PEM file that the server's operating system user can read, or leave it empty for the system's certificates.".to_owned(),
     }
     };
-    let pem = std::fs::read(path)
-        .map_err(|error: io::Error| wrong(&format!("cannot be read: {error}")))?;
+    let pem = std::fs::read(path).map_err(|error: io::Error| wrong(&format!("cannot be read: {error}")))?;
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
         match item {
@@ -268,9 +218,5 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate<'static>>, Config
             Err(_) => return Err(wrong("is not PEM")),
         }
     }
-    if certificates.is_empty() {
-        Err(wrong("holds no certificate"))
-    } else {
-        Ok(certificates)
-    }
+    if certificates.is_empty() { Err(wrong("holds no certificate")) } else { Ok(certificates) }
 }

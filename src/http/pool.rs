@@ -71,9 +71,7 @@ pub struct Pool<T: Send + 'static> {
 
 impl<T: Send + 'static> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("in_flight", &self.in_flight.get())
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("in_flight", &self.in_flight.get()).finish_non_exhaustive()
     }
 }
 
@@ -83,24 +81,10 @@ impl<T: Send + 'static> Pool<T> {
     #[must_use]
     pub fn new(max_threads: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let (sender, receiver) = channel();
-        let queue = Queue {
-            jobs: VecDeque::new(),
-            threads: 0,
-            idle: 0,
-            max_threads: max_threads.max(1),
-            closed: false,
-        };
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(queue),
-            work: Condvar::new(),
-            wake,
-        });
-        Self {
-            shared,
-            sender,
-            receiver,
-            in_flight: Cell::new(0),
-        }
+        let queue =
+            Queue { jobs: VecDeque::new(), threads: 0, idle: 0, max_threads: max_threads.max(1), closed: false };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), work: Condvar::new(), wake });
+        Self { shared, sender, receiver, in_flight: Cell::new(0) }
     }
 
     /// Has `job` run on a thread, as soon as one is free. Its result, or its panic, can be received later.
@@ -151,16 +135,10 @@ impl<T: Send + 'static> Pool<T> {
                 queue.threads -= 1;
                 queue.idle -= 1;
                 // With other threads there, the jobs only wait a little longer.
-                let orphans = if queue.threads == 0 {
-                    std::mem::take(&mut queue.jobs)
-                } else {
-                    VecDeque::new()
-                };
+                let orphans = if queue.threads == 0 { std::mem::take(&mut queue.jobs) } else { VecDeque::new() };
                 drop(queue);
                 for _ in orphans {
-                    let _ = self
-                        .sender
-                        .send(Err(Panicked(format!("no thread can be started: {error}"))));
+                    let _ = self.sender.send(Err(Panicked(format!("no thread can be started: {error}"))));
                     (self.shared.wake)();
                 }
                 return;
@@ -191,23 +169,16 @@ impl Drop for Restore {
     }
 }
 
-fn start<T: Send + 'static>(
-    shared: &Arc<Shared<T>>,
-    sender: &Sender<Result<T, Panicked>>,
-) -> io::Result<()> {
+fn start<T: Send + 'static>(shared: &Arc<Shared<T>>, sender: &Sender<Result<T, Panicked>>) -> io::Result<()> {
     let (shared, sender) = (Arc::clone(shared), sender.clone());
     let _restore = Restore(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?);
-    thread::Builder::new()
-        .name(THREAD_NAME.to_owned())
-        .stack_size(STACK)
-        .spawn(move || run(&shared, &sender))?;
+    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK).spawn(move || run(&shared, &sender))?;
     Ok(())
 }
 
 fn run<T>(shared: &Shared<T>, results: &Sender<Result<T, Panicked>>) {
     while let Some(job) = next(shared) {
-        let result =
-            catch_unwind(AssertUnwindSafe(job)).map_err(|panic| Panicked(said(panic.as_ref())));
+        let result = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| Panicked(said(panic.as_ref())));
         // Without a pool there is nobody to wake.
         let delivered = results.send(result).is_ok();
         if delivered {
@@ -232,17 +203,11 @@ fn next<T>(shared: &Shared<T>) -> Option<Job<T>> {
             queue.idle -= 1;
             return Some(job);
         }
-        queue = shared
-            .work
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner);
+        queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
 }

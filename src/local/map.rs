@@ -11,10 +11,7 @@ use crate::OpenError;
 #[allow(unsafe_code)]
 pub(crate) fn map(path: &Path) -> Result<Mmap, OpenError> {
     let file = File::open(path).map_err(|error| OpenError::io(path, error))?;
-    let length = file
-        .metadata()
-        .map_err(|error| OpenError::io(path, error))?
-        .len();
+    let length = file.metadata().map_err(|error| OpenError::io(path, error))?.len();
     if length == 0 {
         return Err(OpenError::damaged(path, "it is empty"));
     }

@@ -55,29 +55,16 @@ impl Model {
             _ => return Err(damaged("tensor \"embeddings\" has no two axes".to_owned())),
         };
         if dimensions == 0 || dimensions > MAX_DIMENSIONS {
-            return Err(damaged(format!(
-                "{dimensions} dimensions are not between 1 and {MAX_DIMENSIONS}"
-            )));
+            return Err(damaged(format!("{dimensions} dimensions are not between 1 and {MAX_DIMENSIONS}")));
         }
         if scale_shape != [count] {
-            return Err(damaged(
-                "tensors \"embeddings\" and \"weights\" differ in their rows".to_owned(),
-            ));
+            return Err(damaged("tensors \"embeddings\" and \"weights\" differ in their rows".to_owned()));
         }
         if vocabulary.tokens() != count {
-            let reason = format!(
-                "it has {} tokens and the model {count} rows",
-                vocabulary.tokens()
-            );
+            let reason = format!("it has {} tokens and the model {count} rows", vocabulary.tokens());
             return Err(OpenError::damaged(&vocabulary_path, reason));
         }
-        Ok(Self {
-            table,
-            rows,
-            scales,
-            vocabulary,
-            dimensions,
-        })
+        Ok(Self { table, rows, scales, vocabulary, dimensions })
     }
 
     /// Length of every vector.
@@ -90,11 +77,7 @@ impl Model {
     /// another length, of which nothing can be made.
     pub fn embed_into(&self, text: &str, out: &mut [f32]) -> Embedded {
         out.fill(0.0);
-        let mut result = Embedded {
-            known: 0,
-            unknown: 0,
-            usable: false,
-        };
+        let mut result = Embedded { known: 0, unknown: 0, usable: false };
         if out.len() != self.dimensions {
             return result;
         }
@@ -106,11 +89,7 @@ impl Model {
             }
         });
         // The mean points where the sum points, so only the length has to be mended.
-        let length = out
-            .iter()
-            .map(|&x| f64::from(x) * f64::from(x))
-            .sum::<f64>()
-            .sqrt();
+        let length = out.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         if length.is_finite() && length > 0.0 {
             let factor = (1.0 / length) as f32;
             out.iter_mut().for_each(|x| *x *= factor);
@@ -130,14 +109,8 @@ impl Model {
     /// Adds the vector of token `id`: int8 values times the row's scale.
     fn add(&self, id: u32, sum: &mut [f32]) -> bool {
         let id = id as usize;
-        let row = self
-            .table
-            .get(self.rows.clone())
-            .and_then(|all| all.get(id * sum.len()..)?.get(..sum.len()));
-        let scale = self
-            .table
-            .get(self.scales.clone())
-            .and_then(|all| all.get(id * 4..)?.first_chunk());
+        let row = self.table.get(self.rows.clone()).and_then(|all| all.get(id * sum.len()..)?.get(..sum.len()));
+        let scale = self.table.get(self.scales.clone()).and_then(|all| all.get(id * 4..)?.first_chunk());
         let (Some(row), Some(scale)) = (row, scale) else {
             return false;
         };

@@ -27,11 +27,7 @@ impl Word {
     /// Hands the word over, `None` if it is too long, and starts the next one.
     fn end(&mut self, each: &mut impl FnMut(Option<&[u8]>)) {
         if self.chars > 0 {
-            each(
-                (self.chars <= MAX_WORD_CHARS)
-                    .then(|| self.bytes.get(..self.length))
-                    .flatten(),
-            );
+            each((self.chars <= MAX_WORD_CHARS).then(|| self.bytes.get(..self.length)).flatten());
             self.length = 0;
             self.chars = 0;
         }
@@ -41,10 +37,7 @@ impl Word {
     fn take(&mut self, character: char, each: &mut impl FnMut(Option<&[u8]>)) {
         if character.is_whitespace() {
             self.end(each);
-        } else if character.is_ascii_punctuation()
-            || character.is_punctuation()
-            || is_chinese(character)
-        {
+        } else if character.is_ascii_punctuation() || character.is_punctuation() || is_chinese(character) {
             self.end(each);
             self.push(character);
             self.end(each);
@@ -83,11 +76,7 @@ const ASCII: [Ascii; 128] = {
 
 /// Calls `each` with every word of the text in order (UTF-8, lower-case, no accents), or with `None` for a word that is too long.
 pub(crate) fn words(text: &str, each: &mut impl FnMut(Option<&[u8]>)) {
-    let mut word = Word {
-        bytes: [0; MAX_WORD_CHARS * 4],
-        length: 0,
-        chars: 0,
-    };
+    let mut word = Word { bytes: [0; MAX_WORD_CHARS * 4], length: 0, chars: 0 };
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -102,10 +91,7 @@ pub(crate) fn words(text: &str, each: &mut impl FnMut(Option<&[u8]>)) {
             None => {
                 // ASCII neither decomposes nor moves when marks are put in order, so a run without it stands alone.
                 let rest = text.get(at..).unwrap_or_default();
-                let run = rest
-                    .bytes()
-                    .position(|byte| byte.is_ascii())
-                    .unwrap_or(rest.len());
+                let run = rest.bytes().position(|byte| byte.is_ascii()).unwrap_or(rest.len());
                 foreign(rest.get(..run).unwrap_or_default(), &mut word, each);
                 at += run;
                 continue;
@@ -118,14 +104,9 @@ pub(crate) fn words(text: &str, each: &mut impl FnMut(Option<&[u8]>)) {
 
 /// A run of characters beyond ASCII.
 fn foreign(run: &str, word: &mut Word, each: &mut impl FnMut(Option<&[u8]>)) {
-    let cleaned = run
-        .chars()
-        .filter(|&character| character != '\u{fffd}' && !character.is_other());
+    let cleaned = run.chars().filter(|&character| character != '\u{fffd}' && !character.is_other());
     // Marks that are put in order never cross an ideograph, so looking for ideographs after it finds the same words.
-    for character in cleaned
-        .nfd()
-        .filter(|character| !character.is_mark_nonspacing())
-    {
+    for character in cleaned.nfd().filter(|character| !character.is_mark_nonspacing()) {
         for lower in character.to_lowercase() {
             word.take(lower, each);
         }
@@ -155,9 +136,7 @@ mod tests {
     fn split(text: &str) -> Vec<String> {
         let mut found = Vec::new();
         words(text, &mut |word| {
-            found.push(word.map_or("<too long>".to_owned(), |w| {
-                String::from_utf8(w.to_vec()).unwrap()
-            }));
+            found.push(word.map_or("<too long>".to_owned(), |w| String::from_utf8(w.to_vec()).unwrap()));
         });
         found
     }
@@ -170,19 +149,10 @@ mod tests {
             ("Ünïcode CAFÉ", &["unicode", "cafe"]),
             ("e\u{301}te\u{301}", &["ete"]),
             ("中文abc字", &["中", "文", "abc", "字"]),
-            (
-                "tab\tnew\nline\u{a0}nbsp\u{2003}em",
-                &["tab", "new", "line", "nbsp", "em"],
-            ),
-            (
-                "zero\u{200b}width nul\0byte \u{fffd}x",
-                &["zerowidth", "nulbyte", "x"],
-            ),
+            ("tab\tnew\nline\u{a0}nbsp\u{2003}em", &["tab", "new", "line", "nbsp", "em"]),
+            ("zero\u{200b}width nul\0byte \u{fffd}x", &["zerowidth", "nulbyte", "x"]),
             ("“quoted”—dash…", &["“", "quoted", "”", "—", "dash", "…"]),
-            (
-                "İstanbul STRASSE straße",
-                &["istanbul", "strasse", "straße"],
-            ),
+            ("İstanbul STRASSE straße", &["istanbul", "strasse", "straße"]),
             ("ok😀ok", &["ok😀ok"]),
             ("", &[]),
             (" \t\n", &[]),
@@ -197,13 +167,7 @@ mod tests {
         assert_eq!(split(&"é".repeat(100)), ["e".repeat(100)]);
         assert_eq!(split(&"ж".repeat(100)), ["ж".repeat(100)]);
         assert_eq!(split(&"😀".repeat(100)), ["😀".repeat(100)]);
-        assert_eq!(
-            split(&format!("{} b", "a".repeat(101))),
-            ["<too long>", "b"]
-        );
-        assert_eq!(
-            split(&format!("{} b", "😀".repeat(5000))),
-            ["<too long>", "b"]
-        );
+        assert_eq!(split(&format!("{} b", "a".repeat(101))), ["<too long>", "b"]);
+        assert_eq!(split(&format!("{} b", "😀".repeat(5000))), ["<too long>", "b"]);
     }
 }

@@ -50,65 +50,36 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header of `file` (the whole file's bytes). The error says what is wrong, in lower case.
     pub(crate) fn parse(file: &[u8]) -> Result<Self, String> {
-        let (length, rest) = file
-            .split_first_chunk::<8>()
-            .ok_or("it is shorter than its header's length")?;
-        let length = usize::try_from(u64::from_le_bytes(*length))
-            .map_err(|_| "its header's length is absurd")?;
+        let (length, rest) = file.split_first_chunk::<8>().ok_or("it is shorter than its header's length")?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| "its header's length is absurd")?;
         if length > MAX_HEADER {
-            return Err(format!(
-                "its header claims {length} bytes, more than {MAX_HEADER}"
-            ));
+            return Err(format!("its header claims {length} bytes, more than {MAX_HEADER}"));
         }
         let text = rest.get(..length).ok_or("it ends within its header")?;
-        let mut raw: HashMap<String, serde_json::Value> = serde_json::from_slice(text)
-            .map_err(|error| format!("its header is not the expected json: {error}"))?;
+        let mut raw: HashMap<String, serde_json::Value> =
+            serde_json::from_slice(text).map_err(|error| format!("its header is not the expected json: {error}"))?;
         raw.remove("__metadata__");
         let mut entries = HashMap::with_capacity(raw.len());
         for (name, value) in raw {
-            let entry = serde_json::from_value(value)
-                .map_err(|error| format!("tensor \"{name}\": {error}"))?;
+            let entry = serde_json::from_value(value).map_err(|error| format!("tensor \"{name}\": {error}"))?;
             entries.insert(name, entry);
         }
-        Ok(Self {
-            entries,
-            data: 8 + length..file.len(),
-        })
+        Ok(Self { entries, data: 8 + length..file.len() })
     }
 
     /// The place of tensor `name` in the file, in bytes, if it has the type and exactly `rank` axes; and its shape.
-    pub(crate) fn tensor(
-        &self,
-        name: &str,
-        dtype: Dtype,
-        rank: usize,
-    ) -> Result<(Range<usize>, &[usize]), String> {
-        let entry = self
-            .entries
-            .get(name)
-            .ok_or_else(|| format!("it has no tensor \"{name}\""))?;
+    pub(crate) fn tensor(&self, name: &str, dtype: Dtype, rank: usize) -> Result<(Range<usize>, &[usize]), String> {
+        let entry = self.entries.get(name).ok_or_else(|| format!("it has no tensor \"{name}\""))?;
         if entry.dtype != dtype.name() {
-            return Err(format!(
-                "tensor \"{name}\" is {}, not {}",
-                clip(&entry.dtype),
-                dtype.name()
-            ));
+            return Err(format!("tensor \"{name}\" is {}, not {}", clip(&entry.dtype), dtype.name()));
         }
         if entry.shape.len() != rank {
-            return Err(format!(
-                "tensor \"{name}\" has {} axes, not {rank}",
-                entry.shape.len()
-            ));
+            return Err(format!("tensor \"{name}\" has {} axes, not {rank}", entry.shape.len()));
         }
-        let wanted = entry
-            .shape
-            .iter()
-            .try_fold(dtype.bytes(), |size, &axis| size.checked_mul(axis));
+        let wanted = entry.shape.iter().try_fold(dtype.bytes(), |size, &axis| size.checked_mul(axis));
         let [from, to] = entry.data_offsets;
         if wanted.is_none() || to.checked_sub(from) != wanted {
-            return Err(format!(
-                "the shape of tensor \"{name}\" does not fit its bytes"
-            ));
+            return Err(format!("the shape of tensor \"{name}\" does not fit its bytes"));
         }
         if to > self.data.len() {
             return Err(format!("it ends within tensor \"{name}\""));
@@ -134,8 +105,7 @@ mod tests {
         bytes
     }
 
-    const GOOD: &str =
-        r#"{"__metadata__":{"a":"b"},"t":{"dtype":"I8","shape":[3,4],"data_offsets":[2,14]}}"#;
+    const GOOD: &str = r#"{"__metadata__":{"a":"b"},"t":{"dtype":"I8","shape":[3,4],"data_offsets":[2,14]}}"#;
 
     #[test]
     fn finds_a_tensor_behind_the_header() {
@@ -151,8 +121,7 @@ mod tests {
         let bytes = file(GOOD, 14);
         for length in 0..bytes.len() {
             let cut = &bytes[..length];
-            let found = Header::parse(cut)
-                .and_then(|h| h.tensor("t", Dtype::I8, 2).map(|(range, _)| range));
+            let found = Header::parse(cut).and_then(|h| h.tensor("t", Dtype::I8, 2).map(|(range, _)| range));
             assert!(found.is_err(), "{length} of {} bytes passed", bytes.len());
         }
     }
@@ -160,39 +129,15 @@ mod tests {
     #[test]
     fn refuses_headers_that_lie() {
         let cases = [
-            (
-                r#"{"t":{"dtype":"I8","shape":[3,4],"data_offsets":[14,2]}}"#,
-                "does not fit",
-            ),
-            (
-                r#"{"t":{"dtype":"I8","shape":[3,5],"data_offsets":[0,12]}}"#,
-                "does not fit",
-            ),
-            (
-                r#"{"t":{"dtype":"I8","shape":[18446744073709551615,2],"data_offsets":[0,12]}}"#,
-                "does not fit",
-            ),
-            (
-                r#"{"t":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}"#,
-                "is F32, not I8",
-            ),
-            (
-                r#"{"t":{"dtype":"I8","shape":[12],"data_offsets":[0,12]}}"#,
-                "1 axes, not 2",
-            ),
-            (
-                r#"{"t":{"dtype":"I8","shape":[30,4],"data_offsets":[0,120]}}"#,
-                "ends within tensor",
-            ),
-            (
-                r#"{"t":{"dtype":"I8","shape":[-3,4],"data_offsets":[0,12]}}"#,
-                "invalid value",
-            ),
+            (r#"{"t":{"dtype":"I8","shape":[3,4],"data_offsets":[14,2]}}"#, "does not fit"),
+            (r#"{"t":{"dtype":"I8","shape":[3,5],"data_offsets":[0,12]}}"#, "does not fit"),
+            (r#"{"t":{"dtype":"I8","shape":[18446744073709551615,2],"data_offsets":[0,12]}}"#, "does not fit"),
+            (r#"{"t":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}"#, "is F32, not I8"),
+            (r#"{"t":{"dtype":"I8","shape":[12],"data_offsets":[0,12]}}"#, "1 axes, not 2"),
+            (r#"{"t":{"dtype":"I8","shape":[30,4],"data_offsets":[0,120]}}"#, "ends within tensor"),
+            (r#"{"t":{"dtype":"I8","shape":[-3,4],"data_offsets":[0,12]}}"#, "invalid value"),
             (r#"{"t":7}"#, "invalid type"),
-            (
-                r#"{"u":{"dtype":"I8","shape":[3,4],"data_offsets":[0,12]}}"#,
-                "no tensor \"t\"",
-            ),
+            (r#"{"u":{"dtype":"I8","shape":[3,4],"data_offsets":[0,12]}}"#, "no tensor \"t\""),
             ("[]", "not the expected json"),
         ];
         for (header, expected) in cases {

@@ -12,11 +12,7 @@ pub(crate) fn tokens(vocabulary: &Vocabulary, text: &str, each: &mut impl FnMut(
     while let Some((before, special, after)) = next_special(rest) {
         plain(vocabulary, before, each);
         let found = vocabulary.longest_prefix(special.as_bytes(), false);
-        each(
-            found
-                .filter(|piece| piece.1 == special.len())
-                .map_or(vocabulary.unknown(), |piece| piece.0),
-        );
+        each(found.filter(|piece| piece.1 == special.len()).map_or(vocabulary.unknown(), |piece| piece.0));
         rest = after;
     }
     plain(vocabulary, rest, each);
@@ -25,9 +21,7 @@ pub(crate) fn tokens(vocabulary: &Vocabulary, text: &str, each: &mut impl FnMut(
 fn next_special(text: &str) -> Option<(&str, &str, &str)> {
     text.match_indices('[').find_map(|(at, _)| {
         let (before, rest) = text.split_at_checked(at)?;
-        let special = SPECIAL
-            .into_iter()
-            .find(|special| rest.starts_with(special))?;
+        let special = SPECIAL.into_iter().find(|special| rest.starts_with(special))?;
         Some((before, special, rest.strip_prefix(special)?))
     })
 }

@@ -61,21 +61,9 @@ impl Vocabulary {
         if file.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
             return Err(damaged("it is not a vocabulary of this version"));
         }
-        let number = |at: usize| {
-            read(&file, MAGIC.len() + 4 * at).ok_or_else(|| damaged("it ends within its head"))
-        };
-        let (tokens, bits, longest, unknown) = (
-            number(0)? as usize,
-            number(1)?,
-            number(2)? as usize,
-            number(3)?,
-        );
-        if tokens == 0
-            || tokens > MAX_TOKENS
-            || bits > 20
-            || longest > MAX_TOKEN_BYTES
-            || tokens >= 1 << bits
-        {
+        let number = |at: usize| read(&file, MAGIC.len() + 4 * at).ok_or_else(|| damaged("it ends within its head"));
+        let (tokens, bits, longest, unknown) = (number(0)? as usize, number(1)?, number(2)? as usize, number(3)?);
+        if tokens == 0 || tokens > MAX_TOKENS || bits > 20 || longest > MAX_TOKEN_BYTES || tokens >= 1 << bits {
             return Err(damaged("its head is not believable"));
         }
         let text = HEAD + 4 * (1 << bits) + 4 * (tokens + 1);
@@ -83,13 +71,7 @@ impl Vocabulary {
         if file.len() - text != last as usize {
             return Err(damaged("its length does not fit its tables"));
         }
-        Ok(Self {
-            file,
-            tokens,
-            bits,
-            longest,
-            unknown,
-        })
+        Ok(Self { file, tokens, bits, longest, unknown })
     }
 
     /// Number of tokens; ids are below it.
@@ -108,9 +90,7 @@ impl Vocabulary {
         let marked = if continued { CONTINUATION.len() } else { 0 };
         let mut hashes = [0; MAX_TOKEN_BYTES];
         let mut hash = if continued { CONTINUED } else { FNV_START };
-        let tried = text
-            .get(..self.longest.saturating_sub(marked))
-            .unwrap_or(text);
+        let tried = text.get(..self.longest.saturating_sub(marked)).unwrap_or(text);
         for (kept, &byte) in hashes.iter_mut().zip(tried) {
             hash = step(hash, byte);
             *kept = hash;
@@ -135,11 +115,7 @@ impl Vocabulary {
             if entry >> 16 == tag {
                 let id = entry & 0xFFFF;
                 let token = self.token(id)?;
-                let same = if continued {
-                    token.strip_prefix(CONTINUATION)
-                } else {
-                    Some(token)
-                };
+                let same = if continued { token.strip_prefix(CONTINUATION) } else { Some(token) };
                 if same == Some(wanted) {
                     return Some(id);
                 }
@@ -159,18 +135,13 @@ impl Vocabulary {
 }
 
 fn read(file: &[u8], at: usize) -> Option<u32> {
-    file.get(at..)?
-        .first_chunk()
-        .map(|bytes| u32::from_le_bytes(*bytes))
+    file.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// First slot and tag of a hash.
 fn place(hash: u32, bits: u32) -> (usize, u32) {
     let mixed = spread(hash);
-    (
-        (mixed as usize) & ((1 << bits) - 1),
-        (mixed >> 16) ^ (hash & 0xFFFF),
-    )
+    ((mixed as usize) & ((1 << bits) - 1), (mixed >> 16) ^ (hash & 0xFFFF))
 }
 
 /// Makes the content of `vocab.bin` out of the content of `tokenizer.json`.
@@ -178,54 +149,28 @@ fn place(hash: u32, bits: u32) -> (usize, u32) {
 /// The tokenizer must be the kind that this crate reads: a lower-casing BERT normaliser and pre-tokenizer, WordPiece with
 /// `##` and words of at most 100 characters, ids from 0 on without a gap. Everything else is an error that says what differs.
 pub fn build(tokenizer: &[u8]) -> Result<Vec<u8>, String> {
-    let parsed: Tokenizer =
-        serde_json::from_slice(tokenizer).map_err(|error| format!("not a tokenizer: {error}"))?;
-    let Tokenizer {
-        normalizer,
-        pre_tokenizer,
-        model,
-    } = parsed;
+    let parsed: Tokenizer = serde_json::from_slice(tokenizer).map_err(|error| format!("not a tokenizer: {error}"))?;
+    let Tokenizer { normalizer, pre_tokenizer, model } = parsed;
     let accents_kept = normalizer.strip_accents == Some(false);
-    if normalizer.kind != "BertNormalizer"
-        || !normalizer.lowercase
-        || !normalizer.clean_text
-        || accents_kept
-    {
+    if normalizer.kind != "BertNormalizer" || !normalizer.lowercase || !normalizer.clean_text || accents_kept {
         return Err("the normaliser is not bert's lower-casing one".to_owned());
     }
     if !normalizer.handle_chinese_chars || pre_tokenizer.kind != "BertPreTokenizer" {
         return Err("the pre-tokenizer is not bert's".to_owned());
     }
-    let word_piece =
-        model.kind == "WordPiece" && model.continuing_subword_prefix.as_bytes() == CONTINUATION;
+    let word_piece = model.kind == "WordPiece" && model.continuing_subword_prefix.as_bytes() == CONTINUATION;
     if !word_piece || model.max_input_chars_per_word != crate::normalize::MAX_WORD_CHARS {
-        return Err(
-            "the model is not a word piece model with ## and words of 100 characters".to_owned(),
-        );
+        return Err("the model is not a word piece model with ## and words of 100 characters".to_owned());
     }
-    let unknown = *model
-        .vocab
-        .get(&model.unk_token)
-        .ok_or("the unknown token is not in the vocabulary")?;
-    let mut tokens: Vec<(u32, &str)> = model
-        .vocab
-        .iter()
-        .map(|(token, &id)| (id, token.as_str()))
-        .collect();
+    let unknown = *model.vocab.get(&model.unk_token).ok_or("the unknown token is not in the vocabulary")?;
+    let mut tokens: Vec<(u32, &str)> = model.vocab.iter().map(|(token, &id)| (id, token.as_str())).collect();
     tokens.sort_unstable();
-    if tokens.is_empty()
-        || tokens.len() > MAX_TOKENS
-        || tokens.iter().zip(0..).any(|(token, id)| token.0 != id)
-    {
-        return Err(format!(
-            "the ids are not 0 to n - 1, with n between 1 and {MAX_TOKENS}"
-        ));
+    if tokens.is_empty() || tokens.len() > MAX_TOKENS || tokens.iter().zip(0..).any(|(token, id)| token.0 != id) {
+        return Err(format!("the ids are not 0 to n - 1, with n between 1 and {MAX_TOKENS}"));
     }
     let longest = tokens.iter().map(|token| token.1.len()).max().unwrap_or(0);
     if longest > MAX_TOKEN_BYTES {
-        return Err(format!(
-            "a token of {longest} bytes is longer than {MAX_TOKEN_BYTES}"
-        ));
+        return Err(format!("a token of {longest} bytes is longer than {MAX_TOKEN_BYTES}"));
     }
     Ok(lay_out(&tokens, longest, unknown))
 }
@@ -245,9 +190,7 @@ fn lay_out(tokens: &[(u32, &str)], longest: usize, unknown: u32) -> Vec<u8> {
     }
     let mut file = MAGIC.to_vec();
     let mut put = |number: u32| file.extend_from_slice(&number.to_le_bytes());
-    [tokens.len() as u32, bits, longest as u32, unknown]
-        .into_iter()
-        .for_each(&mut put);
+    [tokens.len() as u32, bits, longest as u32, unknown].into_iter().for_each(&mut put);
     slots.into_iter().for_each(&mut put);
     let mut end = 0;
     put(end);

@@ -45,7 +45,12 @@ fn client() -> Result<Client, Failure> {
     }
     let config = ClientConfig { ca_file: ca_file.clone().map(PathBuf::from), max_connections: 256 };
     let client = Client::new(&config).map_err(|e| {
-        Failure::new(Action::Halt, "ca_file", &e.to_string(), "Set autoembed.ca_file to a file of certificates in PEM form that the server can read.")
+        Failure::new(
+            Action::Halt,
+            "ca_file",
+            &e.to_string(),
+            "Set autoembed.ca_file to a file of certificates in PEM form that the server can read.",
+        )
     })?;
     *kept = Some((ca_file, client.clone()));
     Ok(client)
@@ -58,7 +63,9 @@ fn find_key(stored: &StoredModel) -> Result<Option<Secret>, Failure> {
     }
     if let Some(name) = &stored.api_key_env {
         return match std::env::var(name) {
-            Ok(text) => Secret::new(&text).map(Some).map_err(|e| halt(&format!("environment variable {name} holds no key: {e}"), e.hint())),
+            Ok(text) => Secret::new(&text)
+                .map(Some)
+                .map_err(|e| halt(&format!("environment variable {name} holds no key: {e}"), e.hint())),
             Err(_) => Err(halt(
                 &format!("environment variable {name} is not set for the server process"),
                 "Set it in the environment that the server is started with, or use api_key_file.",
@@ -76,7 +83,9 @@ fn find_key(stored: &StoredModel) -> Result<Option<Secret>, Failure> {
     }
     let name = stored.model.provider.defaults().key_env.unwrap_or("OPENAI_API_KEY");
     match std::env::var(name) {
-        Ok(text) => Secret::new(&text).map(Some).map_err(|e| halt(&format!("environment variable {name} holds no key: {e}"), e.hint())),
+        Ok(text) => Secret::new(&text)
+            .map(Some)
+            .map_err(|e| halt(&format!("environment variable {name} holds no key: {e}"), e.hint())),
         Err(_) => Err(halt(
             &format!("there is no API key for model \"{}\"", stored.model.name),
             "Set autoembed.openai_api_key_file to a file that only the server can read, or start the server with OPENAI_API_KEY set.",
@@ -87,7 +96,8 @@ fn find_key(stored: &StoredModel) -> Result<Option<Secret>, Failure> {
 fn read_key_file(path: &Path) -> Result<Secret, Failure> {
     use std::io::Read;
     let hint = "The file must be a regular file of at most 4 kB, readable by the server's user, with the key alone on its first line.";
-    let failed = |what: String| Failure::new(Action::Halt, "api_key", &format!("the key file {} {what}", path.display()), hint);
+    let failed =
+        |what: String| Failure::new(Action::Halt, "api_key", &format!("the key file {} {what}", path.display()), hint);
     let file = std::fs::File::open(path).map_err(|e| failed(format!("cannot be read: {}", e.kind())))?;
     let meta = file.metadata().map_err(|e| failed(format!("cannot be read: {}", e.kind())))?;
     if !meta.is_file() || meta.len() > MAX_KEY_FILE {
@@ -127,7 +137,13 @@ impl Endpoint {
                     autoembed_core::provider::read_answer(&self.model, texts.len(), &response)
                 } else {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-                    Err(autoembed_core::error::from_response(&self.model, self.key.as_ref(), texts.len(), &response, now))
+                    Err(autoembed_core::error::from_response(
+                        &self.model,
+                        self.key.as_ref(),
+                        texts.len(),
+                        &response,
+                        now,
+                    ))
                 };
                 Called { result, status }
             }

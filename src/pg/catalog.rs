@@ -113,7 +113,7 @@ impl Table {
     }
 
     /// For FROM and UPDATE: a plain table without the tables that inherit from it, whose rows have no triggers.
-    pub fn from_sql(&self) -> String {
+    pub fn source_sql(&self) -> String {
         if self.kind == 'r' { format!("ONLY {}", self.sql()) } else { self.sql() }
     }
 }
@@ -181,17 +181,13 @@ pub struct Vectorizer {
     pub delay: Duration,
     /// `auto` or `none`.
     pub index_method: String,
-    /// An index is still to be built.
-    pub index_wanted: bool,
     /// The generated search function, where it is.
     pub search_function: Option<(String, String)>,
-    /// Paused by its owner.
-    pub paused: bool,
 }
 
 const VECTORIZER: &str = "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
-     v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, v.index_wanted, \
-     v.search_schema::text, v.search_function::text, v.paused \
+     v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, \
+     v.search_schema::text, v.search_function::text \
      FROM autoembed.vectorizer v \
      LEFT JOIN pg_attribute e ON e.attrelid = v.source AND e.attnum = v.embedding_attnum AND NOT e.attisdropped \
        AND e.atttypid = (SELECT t.oid FROM pg_extension x JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector') \
@@ -204,16 +200,18 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
         id: row.or_default(1),
         source: row.get(2).unwrap_or(pg_sys::InvalidOid),
         embedding: row.get(3),
-        input: if is_expression { Some(expression_sql(&given_input)) } else { row.get::<String>(4).map(|name| quote(&name)) },
+        input: if is_expression {
+            Some(expression_sql(&given_input))
+        } else {
+            row.get::<String>(4).map(|name| quote(&name))
+        },
         given_input,
         input_path: row.or_default(7),
         model: row.or_default(8),
         on_change: row.or_default(9),
         delay: Duration::from_millis(row.or_default::<f64>(10).max(0.0) as u64),
         index_method: row.or_default(11),
-        index_wanted: row.or_default(12),
-        search_function: row.get(13).zip(row.get(14)),
-        paused: row.or_default(15),
+        search_function: row.get(12).zip(row.get(13)),
     }
 }
 
@@ -252,7 +250,8 @@ pub fn repair() {
          FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
          LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \
          WHERE v.id = w.id AND (v.embedding <> e.attname OR v.input <> COALESCE(i.attname::text, v.input))";
-    const GONE: &str = "DELETE FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source)";
+    const GONE: &str =
+        "DELETE FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source)";
     as_extension(|| {
         spi::execute(RESTORED, &[]);
         spi::execute(RENAMED, &[]);
@@ -302,9 +301,7 @@ pub fn pgvector() -> Result<Pgvector> {
             }
         })
     });
-    found.ok_or_else(|| {
-        Error::state("pgvector is not installed in this database", "Run CREATE EXTENSION vector.")
-    })
+    found.ok_or_else(|| Error::state("pgvector is not installed in this database", "Run CREATE EXTENSION vector."))
 }
 
 /// Whether role `role` has the rights of an owner of `table`.

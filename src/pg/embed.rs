@@ -12,10 +12,12 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+/// The user who asked, and the hash of model and text.
 type Key = (u32, [u8; 32]);
+type Cache = LruCache<Key, (Instant, Vec<f32>)>;
 
 thread_local! {
-    static CACHE: RefCell<Option<LruCache<Key, (Instant, Vec<f32>)>>> = const { RefCell::new(None) };
+    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
     static POOL: RefCell<Option<Pool<Called>>> = const { RefCell::new(None) };
 }
 

@@ -57,7 +57,8 @@ pub fn enable(request: Request) -> Result<i32> {
     let attnum = embedding_column(&table, &request.embedding, &stored, &pgvector)?;
     let id = store(&request, &stored, &input, attnum);
     make_triggers(&table, &request, &input, id)?;
-    let made = catalog::find(table.oid, &request.embedding).ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
+    let made = catalog::find(table.oid, &request.embedding)
+        .ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
     search::create(&table, &made, &pgvector, request.search_function.as_deref())?;
     let last_key = source::last_key(&table);
     let rows_there = last_key.is_some();
@@ -72,7 +73,8 @@ pub fn enable(request: Request) -> Result<i32> {
 }
 
 fn check_arguments(request: &Request) -> Result<()> {
-    const ENCODING: &str = "SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()";
+    const ENCODING: &str =
+        "SELECT pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()";
     if !matches!(request.on_change.as_str(), "replace" | "clear") {
         return Err(Error::argument(
             format!("on_change cannot be \"{}\"", request.on_change),
@@ -106,7 +108,11 @@ fn check_arguments(request: &Request) -> Result<()> {
 /// 42P01 where it is gone, 42501 where it is another's.
 pub fn owned_table(oid: pg_sys::Oid) -> Result<Table> {
     let table = catalog::table(oid).ok_or_else(|| {
-        Error::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("table with oid {} does not exist", oid.to_u32()), "Name a table of this database.")
+        Error::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("table with oid {} does not exist", oid.to_u32()),
+            "Name a table of this database.",
+        )
     })?;
     if !catalog::owns(current_user(), &table) {
         return Err(Error::rights(
@@ -145,7 +151,10 @@ fn check_table(table: &Table) -> Result<()> {
     if table.key.is_empty() {
         return Err(Error::state(
             format!("table \"{}\" has no primary key", table.name),
-            format!("Add one, for instance ALTER TABLE {} ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.", table.sql()),
+            format!(
+                "Add one, for instance ALTER TABLE {} ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY.",
+                table.sql()
+            ),
         ));
     }
     Ok(())
@@ -189,11 +198,15 @@ fn read_input(table: &Table, request: &Request) -> Result<Input> {
         ));
     }
     if request.input.trim().is_empty() {
-        return Err(Error::argument("the input is empty", "Name the column with the text, or give an SQL expression over the row."));
+        return Err(Error::argument(
+            "the input is empty",
+            "Name the column with the text, or give an SQL expression over the row.",
+        ));
     }
     let statement =
-        format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(&request.input), table.from_sql());
-    let hint = "The input is the name of a column or one SQL expression over the row, for instance title || E'\\n' || body.";
+        format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(&request.input), table.source_sql());
+    let hint =
+        "The input is the name of a column or one SQL expression over the row, for instance title || E'\\n' || body.";
     let analysed = subtransaction(|| parse::analyse(&statement, table.oid))
         .map_err(|caught| Error::new(caught.code, caught.message, caught.hint.unwrap_or_else(|| hint.to_string())))?;
     let expression = analysed.ok_or_else(|| {
@@ -218,9 +231,8 @@ fn read_input(table: &Table, request: &Request) -> Result<Input> {
 fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) -> Result<Vec<String>> {
     const ALL: &str = "SELECT a.attnum, a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
          AND NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.source = a.attrelid AND v.embedding_attnum = a.attnum) ORDER BY 1";
-    let all: Vec<(i16, String)> = as_extension(|| {
-        spi::query(ALL, args![table.oid], Mode::Write, |row| (row.or_default(1), row.or_default(2)))
-    });
+    let all: Vec<(i16, String)> =
+        as_extension(|| spi::query(ALL, args![table.oid], Mode::Write, |row| (row.or_default(1), row.or_default(2))));
     let whole_row = expression.columns.contains(&0);
     let reads: Vec<String> = all
         .into_iter()
@@ -241,7 +253,8 @@ fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) 
 
 fn same_as(existing: &Vectorizer, request: &Request, stored: &StoredModel, input: &Input) -> Result<i32> {
     const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::float8";
-    let delay_ms = spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<f64>(1)).unwrap_or(0.0);
+    let delay_ms =
+        spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<f64>(1)).unwrap_or(0.0);
     let function = existing.search_function.as_ref().map(|(_, name)| name.as_str());
     let same = existing.input.as_deref() == Some(input.sql.as_str())
         && existing.model == stored.model.name
@@ -280,15 +293,17 @@ fn embedding_column(table: &Table, name: &str, stored: &StoredModel, pgvector: &
     }
     let type_sql = qualified(&pgvector.schema, "vector");
     spi::execute(&format!("ALTER TABLE {} ADD COLUMN {} {type_sql}({dimensions})", table.sql(), quote(name)), &[]);
-    column(table.oid, name)
-        .map(|(attnum, ..)| attnum)
-        .ok_or_else(|| Error::state(format!("column \"{name}\" could not be added"), "Add it by hand and call enable() again."))
+    column(table.oid, name).map(|(attnum, ..)| attnum).ok_or_else(|| {
+        Error::state(format!("column \"{name}\" could not be added"), "Add it by hand and call enable() again.")
+    })
 }
 
 fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) -> i32 {
     const SQL: &str = "INSERT INTO autoembed.vectorizer (source, source_oid, embedding, embedding_attnum, input, input_attnum, input_path, \
          model, on_change, delay, index_method) VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
-    let path = spi::first("SELECT pg_catalog.current_setting('search_path')", &[], Mode::Read, |row| row.or_default::<String>(1));
+    let path = spi::first("SELECT pg_catalog.current_setting('search_path')", &[], Mode::Read, |row| {
+        row.or_default::<String>(1)
+    });
     as_extension(|| {
         spi::first(
             SQL,
@@ -321,12 +336,16 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
     const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::bigint";
     let delay = spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<i64>(1)).unwrap_or(0);
     if delay < 0 {
-        return Err(Error::argument("delay is negative", "Give the time that a row is left to settle, for instance '5 s'."));
+        return Err(Error::argument(
+            "delay is negative",
+            "Give the time that a row is left to settle, for instance '5 s'.",
+        ));
     }
     let [insert, update, clear] = trigger_names(id);
     let name = table.sql();
     // A transition table makes one call a statement; only row triggers are there for partitions.
-    let per = if table.kind == 'p' { "FOR EACH ROW" } else { "REFERENCING NEW TABLE AS autoembed_new FOR EACH STATEMENT" };
+    let per =
+        if table.kind == 'p' { "FOR EACH ROW" } else { "REFERENCING NEW TABLE AS autoembed_new FOR EACH STATEMENT" };
     let call = format!("EXECUTE FUNCTION autoembed.queue_change('{id}', '{delay}')");
     spi::execute(&format!("CREATE TRIGGER {} AFTER INSERT ON {name} {per} {call}", quote(&insert)), &[]);
     let mut watched: Vec<&str> = input.reads.iter().map(String::as_str).collect();
@@ -337,6 +356,18 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
         }
     }
     let row_changed = changed(&watched);
+    if request.on_change == "clear" {
+        const GENERATED: &str = "SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attgenerated <> '' AND a.attname = ANY ($2) LIMIT 1";
+        let found = as_extension(|| {
+            spi::first(GENERATED, args![table.oid, input.reads.clone()], Mode::Write, |row| row.or_default::<String>(1))
+        });
+        if let Some(column) = found {
+            return Err(Error::unsupported(
+                format!("on_change => 'clear' cannot watch the generated column \"{column}\""),
+                "Give as input what the column is generated from, or use on_change => 'replace'.",
+            ));
+        }
+    }
     spi::execute(
         &format!("CREATE TRIGGER {} AFTER UPDATE ON {name} FOR EACH ROW WHEN ({row_changed}) {call}", quote(&update)),
         &[],
@@ -363,14 +394,17 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
 /// from a dump, which leaves out the casts that it needs.
 fn changed(columns: &[&str]) -> String {
     let side = |row: &str| columns.iter().map(|c| format!("{row}.{}", quote(c))).collect::<Vec<_>>().join(", ");
-    format!(
-        "pg_catalog.record_image_ne(ROW({}), ROW({}))",
-        side("OLD"),
-        side("NEW")
-    )
+    format!("pg_catalog.record_image_ne(ROW({}), ROW({}))", side("OLD"), side("NEW"))
 }
 
-fn index(table: &Table, column: &str, stored: &StoredModel, pgvector: &Pgvector, id: i32, rows_there: bool) -> Result<()> {
+fn index(
+    table: &Table,
+    column: &str,
+    stored: &StoredModel,
+    pgvector: &Pgvector,
+    id: i32,
+    rows_there: bool,
+) -> Result<()> {
     if stored.model.dimensions > MAX_INDEXED_DIMENSIONS {
         pgrx::ereport!(
             NOTICE,

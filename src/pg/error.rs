@@ -81,5 +81,9 @@ pub fn of_failure(model: &str, failure: &Failure) -> Box<Error> {
         Action::Reject => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         Action::Retry | Action::SlowDown { .. } | Action::Split => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
     };
-    Error::new(code, format!("model \"{model}\" did not embed the text ({}): {}", failure.code, failure.message), failure.hint.clone())
+    Error::new(
+        code,
+        format!("model \"{model}\" did not embed the text ({}): {}", failure.code, failure.message),
+        failure.hint.clone(),
+    )
 }

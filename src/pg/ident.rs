@@ -26,9 +26,9 @@ pub fn derived(prefix: &str, name: &str, suffix: &str) -> String {
     if whole.len() <= NAME_BYTES {
         return whole;
     }
-    let mark = whole.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mark = whole
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mark = format!("_{:08x}", mark as u32);
     let room = NAME_BYTES.saturating_sub(prefix.len() + suffix.len() + mark.len());
     let mut cut = room.min(name.len());

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod embed;
 pub mod enable;
 pub mod error;
+#[allow(unsafe_code)]
 pub mod ffi;
 pub mod ident;
 pub mod models;

@@ -51,7 +51,8 @@ pub fn create(definition: Definition) -> Result<()> {
     model.options = definition.options.as_ref().map_or(serde_json::Value::Null, |o| o.0.clone());
     model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
     let headers = model.options.get("headers").and_then(|h| h.as_object());
-    let is_key = |name: &str| ["auth", "key", "token", "secret"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+    let is_key =
+        |name: &str| ["auth", "key", "token", "secret"].iter().any(|part| name.to_ascii_lowercase().contains(part));
     if let Some(name) = headers.and_then(|h| h.keys().find(|name| is_key(name))) {
         return Err(Error::argument(
             format!("the header \"{name}\" looks like a key, and options can be read by everybody"),
@@ -66,7 +67,10 @@ pub fn create(definition: Definition) -> Result<()> {
         ("max_concurrent_requests", concurrent.map(i64::from)),
     ] {
         if value.is_some_and(|n| n < 1) {
-            return Err(Error::argument(format!("{name} must be at least 1"), "Leave it NULL for the provider's own limit."));
+            return Err(Error::argument(
+                format!("{name} must be at least 1"),
+                "Leave it NULL for the provider's own limit.",
+            ));
         }
     }
     for (name, value) in [
@@ -85,7 +89,10 @@ pub fn create(definition: Definition) -> Result<()> {
     if let Some(timeout) = &definition.timeout {
         let seconds = spi::first(SECONDS, &[Arg::new(*timeout)], Mode::Read, |row| row.get::<f64>(1)).flatten();
         if !seconds.is_some_and(|s| s > 0.0 && s <= 3600.0) {
-            return Err(Error::argument("timeout must be more than zero and at most one hour", "For instance timeout => '30 s'."));
+            return Err(Error::argument(
+                "timeout must be more than zero and at most one hour",
+                "For instance timeout => '30 s'.",
+            ));
         }
     }
     const SQL: &str = "INSERT INTO autoembed.models (name, provider, model, dimensions, url, api_key_env, api_key_file, \
@@ -129,7 +136,8 @@ pub fn create(definition: Definition) -> Result<()> {
 pub fn drop(name: &str) -> Result<()> {
     catalog::model(name)?;
     const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 LIMIT 1";
-    let user = as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
+    let user =
+        as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
     if let Some(table) = user {
         return Err(Error::new(
             pgrx::PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
@@ -151,7 +159,8 @@ pub fn drop(name: &str) -> Result<()> {
 /// 42704 where there is no such model.
 pub fn test(name: &str) -> Result<(bool, Option<i32>, f32, Option<String>)> {
     let stored: StoredModel = catalog::model(name)?;
-    let (called, took) = embed::call_now(&stored, InputKind::Document, vec!["a short text to try the model".to_string()]);
+    let (called, took) =
+        embed::call_now(&stored, InputKind::Document, vec!["a short text to try the model".to_string()]);
     let ms = took.as_secs_f32() * 1000.0;
     Ok(match called.result {
         Ok(answer) => (true, Some(answer.vectors.dimensions as i32), ms, None),

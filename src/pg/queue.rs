@@ -63,12 +63,7 @@ pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Durati
          FROM due WHERE j.ctid = due.ctid \
          RETURNING j.id, j.lease_token, j.lane, j.key, j.if_missing, j.attempts, j.queued_at";
     as_queue(|| {
-        spi::planned(
-            SQL,
-            args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64],
-            Mode::Write,
-            read_job,
-        )
+        spi::planned(SQL, args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64], Mode::Write, read_job)
     })
 }
 
@@ -192,7 +187,9 @@ pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
     let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
     let keys: Vec<String> = jobs.iter().map(|job| job.key.clone()).collect();
     as_queue(|| {
-        spi::planned(SQL, args![vectorizer, ids, keys], Mode::Write, |row| row.or_default::<i64>(1)).into_iter().collect()
+        spi::planned(SQL, args![vectorizer, ids, keys], Mode::Write, |row| row.or_default::<i64>(1))
+            .into_iter()
+            .collect()
     })
 }
 
@@ -225,7 +222,8 @@ pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
 
 /// Jobs of a vectorizer in the slow lane, counted up to `most`.
 pub fn waiting_in_backfill(vectorizer: i32, most: i64) -> i64 {
-    const SQL: &str = "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 LIMIT $2) x";
+    const SQL: &str =
+        "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 LIMIT $2) x";
     as_queue(|| spi::planned(SQL, args![vectorizer, most], Mode::Write, |row| row.or_default::<i64>(1)))
         .into_iter()
         .next()

@@ -30,7 +30,8 @@ const PARAMETERS: [&str; 5] = ["query", "k", "min_similarity", "filter", "mode"]
 // A column may be called as a parameter is; a function cannot have both names.
 fn output_name(name: &str, taken: &mut Vec<String>) -> String {
     let mut out = name.to_string();
-    let is_positional = |name: &str| name.strip_prefix('$').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+    let is_positional =
+        |name: &str| name.strip_prefix('$').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
     while PARAMETERS.contains(&out.as_str()) || taken.contains(&out) || out == "similarity" || is_positional(&out) {
         out.push('_');
     }
@@ -41,7 +42,8 @@ fn output_name(name: &str, taken: &mut Vec<String>) -> String {
 fn is_taken(schema: &str, name: &str) -> bool {
     const SQL: &str = "SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2)";
     as_extension(|| {
-        spi::first(SQL, args![schema.to_string(), name.to_string()], Mode::Write, |row| row.or_default(1)).unwrap_or(false)
+        spi::first(SQL, args![schema.to_string(), name.to_string()], Mode::Write, |row| row.or_default(1))
+            .unwrap_or(false)
     })
 }
 
@@ -55,7 +57,11 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
         Some(name) => name.to_string(),
         None => {
             let plain = derived("similar_", &table.name, "");
-            if is_taken(&table.schema, &plain) { derived("similar_", &format!("{}_{embedding}", table.name), "") } else { plain }
+            if is_taken(&table.schema, &plain) {
+                derived("similar_", &format!("{}_{embedding}", table.name), "")
+            } else {
+                plain
+            }
         }
     };
     if is_taken(&table.schema, &name) {
@@ -108,14 +114,16 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
     );
     const OID: &str = "SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname = $2";
     let oid = as_extension(|| {
-        spi::first(OID, args![table.schema.clone(), name.clone()], Mode::Write, |row| row.get::<pg_sys::Oid>(1)).flatten()
+        spi::first(OID, args![table.schema.clone(), name.clone()], Mode::Write, |row| row.get::<pg_sys::Oid>(1))
+            .flatten()
     });
     if let Some(oid) = oid {
         tie_function(&signature, oid, table.oid);
     }
     if current_user() != table.owner {
         // A superuser makes it for the owner; another member of the owner's role may lack the rights to hand it over.
-        const ROLE: &str = "SELECT o.rolname::text FROM pg_roles o, pg_roles u WHERE o.oid = $1 AND u.oid = $2 AND u.rolsuper";
+        const ROLE: &str =
+            "SELECT o.rolname::text FROM pg_roles o, pg_roles u WHERE o.oid = $1 AND u.oid = $2 AND u.rolsuper";
         let pair = args![table.owner, current_user()];
         let owner = as_extension(|| spi::first(ROLE, pair, Mode::Write, |row| row.or_default::<String>(1)));
         if let Some(owner) = owner {
@@ -154,7 +162,10 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
     match mode {
         "semantic" => {}
         "hybrid" => {
-            return Err(Error::unsupported("mode \"hybrid\" is not supported by this version", "Use mode => 'semantic'."));
+            return Err(Error::unsupported(
+                "mode \"hybrid\" is not supported by this version",
+                "Use mode => 'semantic'.",
+            ));
         }
         other => return Err(Error::argument(format!("mode cannot be \"{other}\""), "Use mode => 'semantic'.")),
     }
@@ -187,7 +198,7 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
            SELECT {inner}, ({input})::pg_catalog.text AS autoembed_i, {distance} AS autoembed_d \
            FROM {from} WHERE {vector} IS NOT NULL AND $1 IS NOT NULL{condition} ORDER BY {distance} LIMIT $2) autoembed_s \
          WHERE $3 IS NULL OR 1 - autoembed_s.autoembed_d >= $3 ORDER BY autoembed_s.autoembed_d",
-        from = table.from_sql(),
+        from = table.source_sql(),
     );
     if filter.is_none() {
         STATEMENTS.with(|s| s.borrow_mut().insert(id, (table.oid, sql.clone())));

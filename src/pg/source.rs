@@ -101,7 +101,7 @@ pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Fo
         table = target.table.sql(),
         embedding = quote(target.embedding),
         keys = keys_from(columns, &[]),
-        from = target.table.from_sql(),
+        from = target.table.source_sql(),
         condition = key_condition(target.table, "autoembed_k"),
     );
     let mut arguments = key_arguments(columns, keys);
@@ -121,12 +121,33 @@ pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Fo
     rows
 }
 
+/// Whether there are rows with these keys. Raises what a text that is no key raises.
+pub fn exist(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
+    let columns = target.table.key.len();
+    let sql = format!(
+        "SELECT autoembed_o FROM {} JOIN {} ON {}",
+        keys_from(columns, &[]),
+        target.table.source_sql(),
+        key_condition(target.table, "autoembed_k"),
+    );
+    let mut there = vec![false; keys.len()];
+    let arguments = key_arguments(columns, keys);
+    as_owner(target.table.owner, &target.vectorizer.input_path, || {
+        for ordinal in spi::query(&sql, &arguments, Mode::Write, |row| row.or_default::<i64>(1)) {
+            if let Some(place) = usize::try_from(ordinal - 1).ok().and_then(|i| there.get_mut(i)) {
+                *place = true;
+            }
+        }
+    });
+    there
+}
+
 /// Up to `rows` keys above `after` and not above `end` in key order, each with whether it has a vector.
 pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i64) -> Vec<(String, bool)> {
     let table = target.table;
     let columns = table.key.len();
     let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
-    let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
+    let texts = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
     let mut arguments = Vec::new();
     let mut bounds = vec!["true".to_string()];
     for (bound, operator) in [(after, ">"), (end, "<=")] {
@@ -139,7 +160,7 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
         "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} WHERE {bounds} ORDER BY {order} LIMIT {rows}",
         table = table.sql(),
         embedding = quote(target.embedding),
-        from = table.from_sql(),
+        from = table.source_sql(),
         bounds = bounds.join(" AND "),
         order = names.join(", "),
     );
@@ -155,9 +176,9 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
 pub fn last_key(table: &Table) -> Option<String> {
     // Qualified: a bare name in ORDER BY would be the text in the select list.
     let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
-    let texts = names.iter().map(|name| format!("{name}::pg_catalog.text")).collect::<Vec<_>>().join(", ");
+    let texts = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
     let order = names.iter().map(|name| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
-    let sql = format!("SELECT {texts} FROM {} ORDER BY {order} LIMIT 1", table.from_sql());
+    let sql = format!("SELECT {texts} FROM {} ORDER BY {order} LIMIT 1", table.source_sql());
     as_owner(table.owner, "pg_catalog, pg_temp", || {
         spi::first(&sql, &[], Mode::Write, |row| {
             let parts: Vec<String> = (1..=names.len()).map(|i| row.or_default(i)).collect();
@@ -171,6 +192,11 @@ fn split_key(text: &str, columns: usize) -> Option<Vec<String>> {
         return Some(vec![text.to_string()]);
     }
     key::decode(text, columns).ok()
+}
+
+// The text that the type's output function gives, as in the triggers: a cast to text differs for some types.
+fn key_text(column: &str) -> String {
+    format!("pg_catalog.format('%s', {column})")
 }
 
 /// The text of a key: a single column's own text, a composite key in the form of a row literal.

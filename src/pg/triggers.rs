@@ -4,10 +4,11 @@ use crate::pg::ffi::process;
 use crate::pg::ffi::rights::{as_extension, as_queue_writer, with_stable_output};
 use crate::pg::ffi::rows::{KeyColumn, TriggerCall, output_is_stable};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::types::TriggerRow;
 use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::{self, Lane};
 use crate::pg::source::join_key;
-use crate::pg::{ffi, wake};
+use crate::pg::wake;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -100,9 +101,19 @@ fn insert(known: &Known, lane: i16, keys: Vec<String>) {
         let (vectorizer, lane) = head();
         if keys.len() == 1 {
             let key = Arg::new::<String>(keys.into_iter().next());
-            spi::planned(ONE, &[vectorizer, lane, key, Arg::new::<TimestampWithTimeZone>(not_before)], Mode::Write, |_| ());
+            spi::planned(
+                ONE,
+                &[vectorizer, lane, key, Arg::new::<TimestampWithTimeZone>(not_before)],
+                Mode::Write,
+                |_| (),
+            );
         } else {
-            spi::planned(MANY, &[vectorizer, lane, Arg::new(keys), Arg::new::<TimestampWithTimeZone>(not_before)], Mode::Write, |_| ());
+            spi::planned(
+                MANY,
+                &[vectorizer, lane, Arg::new(keys), Arg::new::<TimestampWithTimeZone>(not_before)],
+                Mode::Write,
+                |_| (),
+            );
         }
     });
 }
@@ -160,12 +171,7 @@ fn clear_vector(fcinfo: pg_sys::FunctionCallInfo) -> TriggerRow {
         );
     };
     match known(&call).embedding {
-        Some(column) => TriggerRow(call.row_without(&column)),
-        None => TriggerRow(call.same_row()),
+        Some(column) => TriggerRow::new(call.row_without(&column)),
+        None => TriggerRow::new(call.same_row()),
     }
 }
-
-/// The row that a BEFORE trigger gives back.
-struct TriggerRow(pg_sys::Datum);
-
-ffi::types::returned_as_is!(TriggerRow, "trigger");

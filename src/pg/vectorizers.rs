@@ -32,7 +32,8 @@ pub fn disable(source: pg_sys::Oid, embedding: &str, drop_column: bool) -> Resul
     let (table, vectorizer) = own(source, embedding)?;
     const THERE: &str = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND tgname = ANY ($2)";
     let names = trigger_names(vectorizer.id).to_vec();
-    let there: Vec<String> = as_extension(|| spi::query(THERE, args![source, names], Mode::Write, |row| row.or_default(1)));
+    let there: Vec<String> =
+        as_extension(|| spi::query(THERE, args![source, names], Mode::Write, |row| row.or_default(1)));
     for trigger in there {
         spi::execute(&format!("DROP TRIGGER {} ON {}", quote(&trigger), table.sql()), &[]);
     }
@@ -40,8 +41,9 @@ pub fn disable(source: pg_sys::Oid, embedding: &str, drop_column: bool) -> Resul
         const SQL: &str = "SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
              WHERE n.nspname = $1 AND p.proname = $2 AND p.prosrc LIKE $3";
         let mark = format!("%autoembed.query_vector({},%", vectorizer.id);
-        let functions: Vec<String> =
-            as_extension(|| spi::query(SQL, args![schema.clone(), name.clone(), mark], Mode::Write, |row| row.or_default(1)));
+        let functions: Vec<String> = as_extension(|| {
+            spi::query(SQL, args![schema.clone(), name.clone(), mark], Mode::Write, |row| row.or_default(1))
+        });
         for signature in functions {
             spi::execute(&format!("DROP FUNCTION IF EXISTS {signature}"), &[]);
         }
@@ -117,7 +119,10 @@ pub fn own_all(source: Option<pg_sys::Oid>) -> Result<Vec<Vectorizer>> {
     let all = catalog::vectorizers();
     let Some(source) = source else {
         let user = current_user();
-        return Ok(all.into_iter().filter(|v| catalog::table(v.source).is_some_and(|t| catalog::owns(user, &t))).collect());
+        return Ok(all
+            .into_iter()
+            .filter(|v| catalog::table(v.source).is_some_and(|t| catalog::owns(user, &t)))
+            .collect());
     };
     let table = owned_table(source)?;
     let of_table: Vec<Vectorizer> = all.into_iter().filter(|v| v.source == source).collect();
@@ -153,5 +158,6 @@ pub fn retry_failed(source: Option<pg_sys::Oid>) -> Result<i64> {
 /// As [`own_all`].
 pub fn discard_failed(source: Option<pg_sys::Oid>) -> Result<i64> {
     let ids = ids(source)?;
-    Ok(as_extension(|| spi::execute("DELETE FROM autoembed.failed WHERE vectorizer_id = ANY ($1)", &[Arg::new(ids)])) as i64)
+    Ok(as_extension(|| spi::execute("DELETE FROM autoembed.failed WHERE vectorizer_id = ANY ($1)", &[Arg::new(ids)]))
+        as i64)
 }

@@ -6,7 +6,7 @@ use crate::pg::ffi::rights::as_owner;
 use crate::pg::ffi::spi::{self, Mode};
 use crate::pg::ffi::types::{bytea_array, vector_array};
 use crate::pg::ident::quote;
-use crate::pg::source::{Target, hash_sql, key_arguments, key_condition, keys_from};
+use crate::pg::source::{Target, exist, hash_sql, key_arguments, key_condition, keys_from};
 use crate::pg::triggers::while_writing;
 use pgrx::pg_sys;
 
@@ -56,12 +56,7 @@ pub fn write(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, en
     }
 }
 
-fn write_once(
-    target: &Target<'_>,
-    vector_type: pg_sys::Oid,
-    vector_sql: &str,
-    entries: &[Entry<'_>],
-) -> Vec<Outcome> {
+fn write_once(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, entries: &[Entry<'_>]) -> Vec<Outcome> {
     let columns = target.table.key.len();
     let keys: Vec<&str> = entries.iter().map(|e| e.key).collect();
     let mut arguments = key_arguments(columns, &keys);
@@ -90,7 +85,7 @@ fn write_once(
     let missed: Vec<usize> = (0..entries.len()).filter(|i| outcomes[*i].is_none()).collect();
     if !missed.is_empty() {
         let missed_keys: Vec<&str> = missed.iter().map(|i| keys[*i]).collect();
-        let there = existing(target, &missed_keys);
+        let there = exist(target, &missed_keys);
         for (i, there) in missed.into_iter().zip(there) {
             outcomes[i] = Some(if there { Outcome::Locked } else { Outcome::Gone });
         }
@@ -128,30 +123,10 @@ fn statement(target: &Target<'_>, vector_sql: &str) -> String {
          FROM autoembed_l LEFT JOIN autoembed_w ON autoembed_w.autoembed_o OPERATOR(pg_catalog.=) autoembed_l.autoembed_o",
         hash = hash_sql(target.input),
         keys = keys_from(columns, &[&format!("{vector_sql}[]"), "pg_catalog.bytea[]"]),
-        from = table.from_sql(),
+        from = table.source_sql(),
         name = quote(&table.name),
         condition = key_condition(table, "autoembed_k"),
         update_condition = key_condition(table, "autoembed_l"),
         table = table.sql(),
     )
-}
-
-fn existing(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
-    let columns = target.table.key.len();
-    let sql = format!(
-        "SELECT autoembed_o FROM {} JOIN {} ON {}",
-        keys_from(columns, &[]),
-        target.table.from_sql(),
-        key_condition(target.table, "autoembed_k"),
-    );
-    let mut there = vec![false; keys.len()];
-    let arguments = key_arguments(columns, keys);
-    as_owner(target.table.owner, &target.vectorizer.input_path, || {
-        for ordinal in spi::query(&sql, &arguments, Mode::Write, |row| row.or_default::<i64>(1)) {
-            if let Some(place) = usize::try_from(ordinal - 1).ok().and_then(|i| there.get_mut(i)) {
-                *place = true;
-            }
-        }
-    });
-    there
 }

@@ -1,7 +1,7 @@
 //! embed_pending(): the work of the background worker, in a session and its transaction.
 
 use crate::pg::error::Result;
-use crate::pg::ffi::process;
+use crate::pg::ffi::{process, spi};
 use crate::pg::{error, settings, vectorizers};
 use crate::worker::engine::Engine;
 use pgrx::prelude::*;
@@ -18,10 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Result<i64> {
     let room = match max_rows {
         Some(n) if n < 0 => {
-            return Err(error::Error::argument("max_rows is negative", "Give the most rows to embed, or NULL for all."));
+            return Err(error::Error::argument(
+                "max_rows is negative",
+                "Give the most rows to embed, or NULL for all.",
+            ));
         }
         n => n.map(|n| n as usize),
     };
+    // A trigger that waits for the commit cannot be fired with the rights that vectors are written with.
+    spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
     let scope = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();
     let work = settings::work();
     let mut engine = Engine::for_session(scope, room);

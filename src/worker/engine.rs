@@ -267,7 +267,10 @@ impl Engine {
             match self.models.gate(&stored, work) {
                 Gate::Open { max_inputs } if max_inputs.is_none_or(|most| batch.texts.len() <= most) => {
                     let failed_before = batch.texts.len() == 1
-                        && batch.items.iter().all(|i| self.failed_alone.contains_key(&(batch.vectorizer, i.key.clone())));
+                        && batch
+                            .items
+                            .iter()
+                            .all(|i| self.failed_alone.contains_key(&(batch.vectorizer, i.key.clone())));
                     if max_inputs == Some(1) && failed_before {
                         // Whether the model works cannot be learned from a row that may be at fault itself.
                         self.launch(None, stored.clone(), work);
@@ -477,4 +480,3 @@ fn call(endpoint: &Endpoint, texts: &[String]) -> Called {
         status: None,
     })
 }
-

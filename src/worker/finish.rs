@@ -8,12 +8,15 @@ use crate::worker::batch::{Batch, Item};
 use crate::worker::gather::{self, Context};
 use crate::worker::state;
 use autoembed_core::retry::backoff;
-use autoembed_core::{Failure, Vectors};
+use autoembed_core::{Action, Failure, Vectors};
 use std::collections::HashSet;
 use std::time::Duration;
 
 /// How long a row that a user holds is left alone.
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A row with the hash of its text (`None`: it is NULL) and its vector (`None`: to be cleared).
+type Ready<'a> = (&'a Item, Option<&'a [u8]>, Option<&'a [f32]>);
 
 /// A number from 0 to 1 by chance.
 pub fn chance() -> f64 {
@@ -22,7 +25,7 @@ pub fn chance() -> f64 {
 
 /// Writes the vectors of a batch and ends its jobs, in this transaction; the number of rows written.
 pub fn write(context: &Context, batch: &Batch, vectors: &Vectors, work: &Work) -> usize {
-    let entries: Vec<(&Item, Option<&[u8]>, Option<&[f32]>)> = batch
+    let entries: Vec<Ready<'_>> = batch
         .items
         .iter()
         .enumerate()
@@ -36,12 +39,11 @@ pub fn clear(context: &Context, items: Vec<(Item, Option<Vec<u8>>)>, work: &Work
     if items.is_empty() {
         return;
     }
-    let entries: Vec<(&Item, Option<&[u8]>, Option<&[f32]>)> =
-        items.iter().map(|(item, hash)| (item, hash.as_deref(), None)).collect();
+    let entries: Vec<Ready<'_>> = items.iter().map(|(item, hash)| (item, hash.as_deref(), None)).collect();
     settle(context, &entries, work);
 }
 
-fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)], work: &Work) -> usize {
+fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> usize {
     let id = context.vectorizer.id;
     // The jobs go first: who does not hold them any more writes nothing. What is not written comes back below, in the same
     // transaction.
@@ -75,7 +77,10 @@ fn settle(context: &Context, entries: &[(&Item, Option<&[u8]>, Option<&[f32]>)],
                 "Let BEFORE UPDATE triggers return the row; then call autoembed.retry_failed().",
             ),
             Outcome::Failed(caught) if caught.may_be_one_row() => {
-                let hint = caught.hint.clone().unwrap_or_else(|| "Mend the row or the table; then call autoembed.retry_failed().".into());
+                let hint = caught
+                    .hint
+                    .clone()
+                    .unwrap_or_else(|| "Mend the row or the table; then call autoembed.retry_failed().".into());
                 try_again(id, item, &held, work, &caught.sqlstate(), &caught.message, &hint);
             }
             Outcome::Failed(caught) => {
@@ -152,6 +157,18 @@ pub fn charge(batch: &Batch, failure: &Failure, work: &Work) {
             queue::release(batch.vectorizer, item.jobs.iter(), Charge::Kept, pause_after(item, work));
         }
     }
+}
+
+/// The input expression raised an error for a row: it is tried again later, or given up after its attempts.
+pub fn raised(id: i32, item: &Item, caught: &Caught, work: &Work) {
+    if item.attempts() < work.max_attempts as i16 {
+        queue::release(id, item.jobs.iter(), Charge::Kept, pause_after(item, work));
+        return;
+    }
+    let hint = "Mend the row or the input expression; then call autoembed.retry_failed().";
+    let failure =
+        Failure::new(Action::Reject, caught.sqlstate(), &format!("the input cannot be read: {}", caught.message), hint);
+    give_up(id, item, &failure);
 }
 
 /// The rows of a batch are refused for good.

@@ -49,11 +49,9 @@ pub fn load(id: i32) -> Option<Context> {
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
     let problem = match (&stored, &pgvector, &vectorizer.embedding, &vectorizer.input) {
-        _ if table.key.is_empty() => Some((
-            "no_key",
-            format!("table \"{}\" has no primary key any more", table.name),
-            "add one",
-        )),
+        _ if table.key.is_empty() => {
+            Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one"))
+        }
         (Err(e), ..) => Some(("model", e.to_string(), "create the model again")),
         (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector")),
         (_, _, None, _) => Some((
@@ -94,14 +92,7 @@ pub struct Gathered {
 
 /// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
 /// are on their way already (`busy`) need nothing more.
-pub fn gather(
-    context: &Context,
-    lane: i16,
-    above: i64,
-    limit: usize,
-    busy: &HashSet<String>,
-    work: &Work,
-) -> Gathered {
+pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &HashSet<String>, work: &Work) -> Gathered {
     let id = context.vectorizer.id;
     if lane == queue::BACKFILL
         && let Err(rest) = walk(context, limit)
@@ -166,16 +157,31 @@ pub fn block(context: &Context, what: &str, caught: &Caught) {
     state::block_vectorizer(context.vectorizer.id, &caught.sqlstate(), &format!("{what}: {}", caught.message), hint);
 }
 
-// A key whose text the key's type does not take makes the whole statement fail; such a row cannot exist.
-fn read(context: &Context, keys: &[&str], max_chars: i32) -> Result<Vec<Option<Found>>, Caught> {
+enum Row {
+    Gone,
+    Found(Found),
+    /// The input expression raised an error for this row.
+    Raised(Caught),
+}
+
+/// Reads rows; a row at which the statement fails is found by halves.
+fn read(context: &Context, keys: &[&str], max_chars: i32) -> Result<Vec<Row>, Caught> {
     match subtransaction(|| source::read(&context.target(), keys, max_chars)) {
-        Err(caught) if caught.may_be_one_row() && keys.len() > 1 => {
-            let (left, right) = keys.split_at(keys.len() / 2);
-            let mut found = read(context, left, max_chars)?;
-            found.extend(read(context, right, max_chars)?);
-            Ok(found)
-        }
-        other => other,
+        Ok(found) => Ok(found.into_iter().map(|found| found.map_or(Row::Gone, Row::Found)).collect()),
+        Err(caught) if !caught.may_be_one_row() => Err(caught),
+        Err(caught) => match keys {
+            [key] => {
+                // A text that the key's type does not take can be no row's key.
+                let is_key = subtransaction(|| source::exist(&context.target(), &[key])).is_ok();
+                Ok(vec![if is_key { Row::Raised(caught) } else { Row::Gone }])
+            }
+            _ => {
+                let (left, right) = keys.split_at(keys.len() / 2);
+                let mut rows = read(context, left, max_chars)?;
+                rows.extend(read(context, right, max_chars)?);
+                Ok(rows)
+            }
+        },
     }
 }
 
@@ -208,7 +214,7 @@ fn by_row(jobs: Vec<Job>) -> Vec<Vec<Job>> {
 fn sort_out(
     context: &Context,
     rows: Vec<Vec<Job>>,
-    found: Vec<Option<Found>>,
+    found: Vec<Row>,
     busy: &HashSet<String>,
     work: &Work,
     gathered: &mut Gathered,
@@ -217,9 +223,18 @@ fn sort_out(
     let mut ended: Vec<Job> = Vec::new();
     let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
     for (jobs, found) in rows.into_iter().zip(found) {
-        let Some(found) = found else {
-            ended.extend(jobs);
-            continue;
+        let found = match found {
+            Row::Found(found) => found,
+            Row::Gone => {
+                ended.extend(jobs);
+                continue;
+            }
+            Row::Raised(caught) => {
+                let item = Item { key: jobs[0].key.clone(), jobs, text: String::new(), hash: Vec::new() };
+                finish::raised(id, &item, &caught, work);
+                gathered.settled += 1;
+                continue;
+            }
         };
         let is_there = found.has_vector || busy.contains(&jobs[0].key);
         if is_there && jobs.iter().all(|job| job.if_missing) {
@@ -238,7 +253,7 @@ fn sort_out(
             }
         }
     }
-    gathered.settled = ended.len() + to_clear.len();
+    gathered.settled += ended.len() + to_clear.len();
     queue::complete(id, ended.iter());
     finish::clear(context, to_clear, work);
 }
@@ -253,7 +268,9 @@ fn walk(context: &Context, limit: usize) -> Result<(), Duration> {
     }
     let Some(walk) = queue::lock_walk(id) else { return Ok(()) };
     let rows = WALK.max(2 * limit as i64);
-    let keys = match subtransaction(|| source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)) {
+    let keys = match subtransaction(|| {
+        source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)
+    }) {
         Ok(keys) => keys,
         Err(caught) if caught.is_contention() => return Err(IN_USE),
         Err(caught) => {

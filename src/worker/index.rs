@@ -42,6 +42,7 @@ pub fn start_builders() -> Result<(), Caught> {
 
 /// Entry point of the builder; its argument is the database's oid.
 #[pg_guard]
+#[allow(unsafe_code)] // the server finds it by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     process::take_signals();
@@ -55,7 +56,12 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
         if let Err(caught) = build(id) {
             log!("autoembed: the index of vectorizer {id} could not be built: {}", caught.message);
             let noted = catch::transaction(|| {
-                state::block_vectorizer(id, "index", &format!("the index could not be built: {}", caught.message), "build it by hand, or call autoembed.enable() with index => 'none'");
+                state::block_vectorizer(
+                    id,
+                    "index",
+                    &format!("the index could not be built: {}", caught.message),
+                    "build it by hand, or call autoembed.enable() with index => 'none'",
+                );
                 give_up(id);
             });
             drop(noted);

@@ -78,6 +78,7 @@ struct Served {
 
 /// Entry point of the launcher.
 #[pg_guard]
+#[allow(unsafe_code)] // the server finds it by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
     process::take_signals();
@@ -110,13 +111,15 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
 /// Sees to one database; false: there was no room for its worker.
 fn serve(served: &mut HashMap<pg_sys::Oid, Served>, oid: pg_sys::Oid, name: &str) -> bool {
     let now = Instant::now();
-    let entry = served.entry(oid).or_insert(Served { worker: None, started: now, next: now, pause: Duration::from_secs(1) });
+    let entry =
+        served.entry(oid).or_insert(Served { worker: None, started: now, next: now, pause: Duration::from_secs(1) });
     if let Some(worker) = &entry.worker {
         if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
             return true;
         }
         // A database without the extension, or one that another worker serves, is asked more and more rarely.
-        entry.pause = if entry.started.elapsed() > LIVED { Duration::from_secs(1) } else { (entry.pause * 2).min(LONGEST) };
+        entry.pause =
+            if entry.started.elapsed() > LIVED { Duration::from_secs(1) } else { (entry.pause * 2).min(LONGEST) };
         entry.next = now + entry.pause;
         entry.worker = None;
     }

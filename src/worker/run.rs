@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Entry point of the background worker; its argument is the database's oid.
 #[pg_guard]
+#[allow(unsafe_code)] // the server finds it by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
     process::take_signals();

@@ -10,9 +10,8 @@ pub fn block_vectorizer(id: i32, code: &str, message: &str, hint: &str) {
     const SQL: &str = "INSERT INTO autoembed.vectorizer_state AS s (vectorizer_id, code, message, hint) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (vectorizer_id) DO UPDATE SET code = EXCLUDED.code, message = EXCLUDED.message, hint = EXCLUDED.hint, since = clock_timestamp() \
          WHERE s.code <> EXCLUDED.code OR s.message <> EXCLUDED.message";
-    let changed = as_extension(|| {
-        spi::execute(SQL, args![id, code.to_string(), message.to_string(), hint.to_string()])
-    });
+    let changed =
+        as_extension(|| spi::execute(SQL, args![id, code.to_string(), message.to_string(), hint.to_string()]));
     if changed > 0 {
         pgrx::log!("autoembed: vectorizer {id} is blocked: {message}; {hint}");
     }

@@ -30,10 +30,14 @@ pub fn until_done(source: Option<pg_sys::Oid>, timeout: Interval) -> Result<bool
     let now = process::now_plus(0.0);
     let own = wake::has_queued();
     if own {
-        pgrx::warning!("rows that this transaction has changed are embedded after its commit; wait() does not wait for them");
+        pgrx::warning!(
+            "rows that this transaction has changed are embedded after its commit; wait() does not wait for them"
+        );
     }
     let fresh = |sql: &str, args: &[Arg]| {
-        snapshot::with_latest(own, || as_extension(|| spi::first(sql, args, Mode::Read, |row| row.get::<i64>(1)).flatten()))
+        snapshot::with_latest(own, || {
+            as_extension(|| spi::first(sql, args, Mode::Read, |row| row.get::<i64>(1)).flatten())
+        })
     };
     let last = fresh(LAST, &[Arg::new(ids.clone())]).unwrap_or(0);
     let sql = format!("SELECT ({})::int::bigint", OPEN.trim_start_matches("SELECT "));

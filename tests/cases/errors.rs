@@ -39,11 +39,7 @@ fn enable() {
         ("'t', 'body', embedding => 'other'", "42804", "other"),
         ("'t', 'body', embedding => 'number'", "42804", "number"),
         ("'t', 'body', embedding => 'body'", "22023", "target column"),
-        (
-            "'t', 'body', on_change => 'sometimes'",
-            "22023",
-            "sometimes",
-        ),
+        ("'t', 'body', on_change => 'sometimes'", "22023", "sometimes"),
         ("'t', 'body', index => 'ivfflat'", "22023", "ivfflat"),
         ("'t', 'body', delay => '-1 s'", "22023", "delay"),
         ("'v', 'body'", "42809", "v"),
@@ -58,44 +54,24 @@ fn enable() {
         ("'t', 'body', chunk_size => 100", "0A000", "chunk"),
     ];
     for (arguments, code, part) in cases {
-        let error = site
-            .db
-            .error(&format!("SELECT autoembed.enable({arguments})"));
-        println!(
-            "enable({arguments}): {} {} | {}",
-            error.code, error.message, error.hint
-        );
+        let error = site.db.error(&format!("SELECT autoembed.enable({arguments})"));
+        println!("enable({arguments}): {} {} | {}", error.code, error.message, error.hint);
         check(|| error.assert(code, part), arguments);
     }
-    assert_eq!(
-        site.db.int("SELECT count(*) FROM autoembed.status"),
-        0,
-        "no error leaves anything behind"
-    );
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass"),
-        0
-    );
-    site.db
-        .run("INSERT INTO t (id, body) VALUES (1, 'still writable')");
+    assert_eq!(site.db.int("SELECT count(*) FROM autoembed.status"), 0, "no error leaves anything behind");
+    assert_eq!(site.db.int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass"), 0);
+    site.db.run("INSERT INTO t (id, body) VALUES (1, 'still writable')");
 }
 
 #[test]
 fn foreign_tables() {
     let mut site = Site::new();
-    if site
-        .db
-        .int("SELECT count(*) FROM pg_available_extensions WHERE name = 'file_fdw'")
-        == 0
-    {
+    if site.db.int("SELECT count(*) FROM pg_available_extensions WHERE name = 'file_fdw'") == 0 {
         println!("skipped: this server has no file_fdw");
         return;
     }
     site.db.run("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE FOREIGN TABLE f (id int, body text) SERVER files OPTIONS (filename '/dev/null')");
-    site.db
-        .error("SELECT autoembed.enable('f', 'body')")
-        .assert("42809", "f");
+    site.db.error("SELECT autoembed.enable('f', 'body')").assert("42809", "f");
 }
 
 #[test]
@@ -124,8 +100,7 @@ fn not_the_owner() {
 #[test]
 fn tables_that_are_not_enabled() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE plain (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE plain (id int PRIMARY KEY, body text)");
     for call in [
         "backfill('plain')",
         "disable('plain')",
@@ -141,83 +116,26 @@ fn tables_that_are_not_enabled() {
         check(|| error.assert("42704", "no vectorizer"), call);
         assert!(error.hint.contains("enable("), "{call}: {error:?}");
     }
-    assert_eq!(
-        site.db
-            .error("SELECT autoembed.enable('no_such_table', 'body')")
-            .code,
-        "42P01"
-    );
+    assert_eq!(site.db.error("SELECT autoembed.enable('no_such_table', 'body')").code, "42P01");
 }
 
 #[test]
 fn models() {
     let mut site = Site::with_messages();
     let cases = [
-        (
-            "create_model('stub', 'openai', dimensions => 3, url => 'http://127.0.0.1:9')",
-            "42710",
-            "stub",
-        ),
-        (
-            "create_model('builtin', 'local', dimensions => 256)",
-            "42710",
-            "builtin",
-        ),
-        (
-            "create_model('m', 'openapi', dimensions => 3)",
-            "22023",
-            "openapi",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 0)",
-            "22023",
-            "dimensions",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 99999)",
-            "22023",
-            "dimensions",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => NULL)",
-            "22023",
-            "dimensions",
-        ),
-        (
-            "create_model('', 'openai', dimensions => 3)",
-            "22023",
-            "name",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, url => 'ftp://127.0.0.1')",
-            "22023",
-            "url",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, url => 'no url')",
-            "22023",
-            "url",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, url => 'http://user:secret@127.0.0.1/v1')",
-            "22023",
-            "url",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, max_batch_inputs => 0)",
-            "22023",
-            "max_batch_inputs",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, timeout => '-1 s')",
-            "22023",
-            "timeout",
-        ),
-        (
-            "create_model('m', 'openai', dimensions => 3, options => '[1]')",
-            "22023",
-            "options",
-        ),
+        ("create_model('stub', 'openai', dimensions => 3, url => 'http://127.0.0.1:9')", "42710", "stub"),
+        ("create_model('builtin', 'local', dimensions => 256)", "42710", "builtin"),
+        ("create_model('m', 'openapi', dimensions => 3)", "22023", "openapi"),
+        ("create_model('m', 'openai', dimensions => 0)", "22023", "dimensions"),
+        ("create_model('m', 'openai', dimensions => 99999)", "22023", "dimensions"),
+        ("create_model('m', 'openai', dimensions => NULL)", "22023", "dimensions"),
+        ("create_model('', 'openai', dimensions => 3)", "22023", "name"),
+        ("create_model('m', 'openai', dimensions => 3, url => 'ftp://127.0.0.1')", "22023", "url"),
+        ("create_model('m', 'openai', dimensions => 3, url => 'no url')", "22023", "url"),
+        ("create_model('m', 'openai', dimensions => 3, url => 'http://user:secret@127.0.0.1/v1')", "22023", "url"),
+        ("create_model('m', 'openai', dimensions => 3, max_batch_inputs => 0)", "22023", "max_batch_inputs"),
+        ("create_model('m', 'openai', dimensions => 3, timeout => '-1 s')", "22023", "timeout"),
+        ("create_model('m', 'openai', dimensions => 3, options => '[1]')", "22023", "options"),
         ("drop_model('no such')", "42704", "no such"),
         ("drop_model('stub')", "2BP01", "stub"),
         ("test_model('no such')", "42704", "no such"),
@@ -231,9 +149,7 @@ fn models() {
         assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
     site.db.run("SET autoembed.default_model = 'missing'");
-    site.db
-        .error("SELECT autoembed.embed('text')")
-        .assert("42704", "missing");
+    site.db.error("SELECT autoembed.embed('text')").assert("42704", "missing");
 }
 
 /// A model whose key is not there: the row waits, and both the state and `embed` say what to set.
@@ -244,9 +160,7 @@ fn no_key() {
     let state = site.until_state("t", "blocked: ");
     println!("state without a key: {state}");
     assert!(state.contains("key"), "{state}");
-    let error = site
-        .db
-        .error("SELECT autoembed.embed('text', 'text-embedding-3-small')");
+    let error = site.db.error("SELECT autoembed.embed('text', 'text-embedding-3-small')");
     error.assert(&error.code, "key");
     assert_eq!(site.failed("t"), 0);
 }
@@ -262,10 +176,7 @@ fn settings_are_bounded() {
         ("no_such_setting", "1"),
     ] {
         let error = site.db.error(&format!("SET autoembed.{name} = {value}"));
-        assert!(
-            ["22023", "42602", "55P02"].contains(&error.code.as_str()),
-            "{name}: {error:?}"
-        );
+        assert!(["22023", "42602", "55P02"].contains(&error.code.as_str()), "{name}: {error:?}");
     }
 }
 

@@ -15,29 +15,17 @@ fn keys_of_any_type() {
         ("k_negative", "id smallint PRIMARY KEY", "-i"),
         ("k_uuid", "id uuid PRIMARY KEY", "md5(i::text)::uuid"),
         ("k_numeric", "id numeric PRIMARY KEY", "i + 0.10"),
-        (
-            "k_text",
-            "id text PRIMARY KEY",
-            "'it''s, a \"key\" \\ (' || i || ') é 漢 '",
-        ),
+        ("k_text", "id text PRIMARY KEY", "'it''s, a \"key\" \\ (' || i || ') é 漢 '"),
         ("k_blank", "id text PRIMARY KEY", "repeat(' ', i - 1)"),
         ("k_varchar", "id varchar(40) PRIMARY KEY", "'NULL ' || i"),
-        (
-            "k_bytea",
-            "id bytea PRIMARY KEY",
-            "decode(lpad(to_hex(i), 8, '0'), 'hex')",
-        ),
+        ("k_bytea", "id bytea PRIMARY KEY", "decode(lpad(to_hex(i), 8, '0'), 'hex')"),
         (
             "k_time",
             "id timestamptz PRIMARY KEY",
             "'2024-03-31 01:30:00+00'::timestamptz + i * interval '17 min 0.000123 s'",
         ),
         ("k_date", "id date PRIMARY KEY", "'2024-02-28'::date + i"),
-        (
-            "k_float",
-            "id double precision PRIMARY KEY",
-            "i / 3.0::float8",
-        ),
+        ("k_float", "id double precision PRIMARY KEY", "i / 3.0::float8"),
         ("k_inet", "id inet PRIMARY KEY", "'10.0.0.0'::inet + i"),
     ];
     for (table, key, value) in tables {
@@ -46,8 +34,7 @@ fn keys_of_any_type() {
                 "INSERT INTO {table} (id, content) SELECT {value}, '{table} ' || i FROM generate_series({from}, {to}) i"
             )
         };
-        site.db
-            .run(&format!("CREATE TABLE {table} ({key}, content text)"));
+        site.db.run(&format!("CREATE TABLE {table} ({key}, content text)"));
         site.db.run(&insert(1, 6));
         site.enable(table, "content", "");
         site.db.run(&insert(7, 12));
@@ -73,32 +60,21 @@ fn composite_keys() {
          SELECT (ARRAY['', ' ', 'a,b', '\"q\"', '(p)', 'back\\slash', E'new\\nline', 'it''s', 'NULL', 'é 漢 🙂', '{a}', '\\\\', '\"'])[1 + i % 13] $$",
     );
     let insert = "INSERT INTO pages SELECT i, odd(i), odd(i + j), 'page ' || i || '/' || j FROM generate_series";
-    site.db
-        .run(&format!("{insert}(1, 13) i, generate_series(1, 13) j"));
+    site.db.run(&format!("{insert}(1, 13) i, generate_series(1, 13) j"));
     site.enable("pages", "content", "");
-    site.db
-        .run(&format!("{insert}(14, 26) i, generate_series(1, 13) j"));
+    site.db.run(&format!("{insert}(14, 26) i, generate_series(1, 13) j"));
     assert_eq!(site.settle("pages", "content"), 26 * 13);
     site.db.run("UPDATE pages SET content = content || ' edited' WHERE lang = 'back\\slash' OR path = '\"q\"'");
     site.settle("pages", "content");
-    let row = site
-        .db
-        .rows("SELECT site, path, lang FROM similar_pages('page 4/2', 1)")
-        .remove(0);
-    let expected = site
-        .db
-        .rows("SELECT site, path, lang FROM pages WHERE content = 'page 4/2'")
-        .remove(0);
+    let row = site.db.rows("SELECT site, path, lang FROM similar_pages('page 4/2', 1)").remove(0);
+    let expected = site.db.rows("SELECT site, path, lang FROM pages WHERE content = 'page 4/2'").remove(0);
     assert_eq!(row, expected);
 }
 
 /// The key's text must mean the same to the session that queues and to the worker that reads.
 #[test]
 fn a_key_does_not_depend_on_the_session() {
-    let mut site = Site::builder()
-        .setting("datestyle", "SQL, DMY")
-        .setting("timezone", "Pacific/Chatham")
-        .start();
+    let mut site = Site::builder().setting("datestyle", "SQL, DMY").setting("timezone", "Pacific/Chatham").start();
     site.db.run("CREATE TABLE events (at timestamptz, day date, span interval, x float8, content text, PRIMARY KEY (at, day, span, x))");
     site.enable("events", "content", "");
     for (n, session) in [
@@ -126,18 +102,14 @@ fn a_key_does_not_depend_on_the_session() {
 #[test]
 fn a_key_that_changes() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE tags (name text PRIMARY KEY, content text)");
+    site.db.run("CREATE TABLE tags (name text PRIMARY KEY, content text)");
     site.enable("tags", "content", "");
-    site.db
-        .run("INSERT INTO tags SELECT 'tag ' || i, 'content ' || i FROM generate_series(1, 20) i");
+    site.db.run("INSERT INTO tags SELECT 'tag ' || i, 'content ' || i FROM generate_series(1, 20) i");
     site.settle("tags", "content");
     site.stub.hold();
-    site.db
-        .run("UPDATE tags SET content = content || ' new' WHERE name LIKE 'tag 1%'");
+    site.db.run("UPDATE tags SET content = content || ' new' WHERE name LIKE 'tag 1%'");
     site.wait_held(1);
-    site.db
-        .run("UPDATE tags SET name = 'renamed ' || name WHERE name LIKE 'tag 1%'");
+    site.db.run("UPDATE tags SET name = 'renamed ' || name WHERE name LIKE 'tag 1%'");
     site.stub.release();
     assert_eq!(site.settle("tags", "content"), 20);
     // Two rows change places while their texts are edited.
@@ -156,54 +128,30 @@ fn names_of_any_kind() {
     for schema in ["Odd Schema", "sch\"ema", "select"] {
         let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
         site.db.run(&format!("CREATE SCHEMA {quoted}"));
-        for (n, table) in [
-            "Messages",
-            "with space",
-            "quo\"te",
-            "semi;colon'",
-            "table",
-            "日本語",
-            &longest,
-            &umlauts,
-        ]
-        .iter()
-        .enumerate()
+        for (n, table) in ["Messages", "with space", "quo\"te", "semi;colon'", "table", "日本語", &longest, &umlauts]
+            .iter()
+            .enumerate()
         {
             let full = format!("{quoted}.\"{}\"", table.replace('"', "\"\""));
-            let column = [
-                "Content", "co\"l", "text", "a b", "$1", "ключ", &longest, "user",
-            ][n];
+            let column = ["Content", "co\"l", "text", "a b", "$1", "ключ", &longest, "user"][n];
             let column = format!("\"{}\"", column.replace('"', "\"\""));
             site.db.run(&format!("CREATE TABLE {full} (\"Key \"\"1\" int, \"order\" text, {column} text, PRIMARY KEY (\"Key \"\"1\", \"order\"))"));
             site.db.run(&format!(
                 "INSERT INTO {full} VALUES (1, 'o''1', '{schema} {n} a')",
                 schema = schema.replace('"', "")
             ));
-            site.enable(
-                &full,
-                &column,
-                &format!("embedding => 'Embed \"{n}', search_function => 'Find \"{n}'"),
-            );
-            site.db.run(&format!(
-                "INSERT INTO {full} VALUES (2, 'o''2', 'live {n}')"
-            ));
+            site.enable(&full, &column, &format!("embedding => 'Embed \"{n}', search_function => 'Find \"{n}'"));
+            site.db.run(&format!("INSERT INTO {full} VALUES (2, 'o''2', 'live {n}')"));
             site.settle_within(&full, &column, &format!("\"Embed \"\"{n}\""), PATIENCE);
-            let found = site.db.int(&format!(
-                "SELECT \"Key \"\"1\" FROM {quoted}.\"Find \"\"{n}\"('live {n}', 1)"
-            ));
+            let found = site.db.int(&format!("SELECT \"Key \"\"1\" FROM {quoted}.\"Find \"\"{n}\"('live {n}', 1)"));
             assert_eq!(found, 2, "{full}");
         }
     }
-    site.db
-        .run("CREATE TABLE \"CamelCase\" (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE \"CamelCase\" (id int PRIMARY KEY, body text)");
     site.enable("\"CamelCase\"", "body", "");
     site.db.run("INSERT INTO \"CamelCase\" VALUES (1, 'one')");
     site.settle("\"CamelCase\"", "body");
-    assert_eq!(
-        site.db
-            .int("SELECT id FROM \"similar_CamelCase\"('one', 1)"),
-        1
-    );
+    assert_eq!(site.db.int("SELECT id FROM \"similar_CamelCase\"('one', 1)"), 1);
 }
 
 #[test]
@@ -219,23 +167,12 @@ fn a_hundred_thousand_rows_that_were_there_before() {
     let start = Instant::now();
     db.run("SELECT autoembed.enable('notes', 'body', index => 'none')");
     let call = start.elapsed();
-    assert!(
-        call < seconds(2),
-        "enable() took {call:?}: it must not walk the table"
-    );
+    assert!(call < seconds(2), "enable() took {call:?}: it must not walk the table");
     db.run("INSERT INTO notes VALUES (0, 'a live row in the middle of it')");
     let live = Instant::now();
-    db.until(
-        "SELECT embedding IS NOT NULL FROM notes WHERE id = 0",
-        "t",
-        seconds(10),
-    );
+    db.until("SELECT embedding IS NOT NULL FROM notes WHERE id = 0", "t", seconds(10));
     let live = live.elapsed();
-    db.until(
-        "SELECT count(*) FROM notes WHERE embedding IS NULL",
-        "0",
-        seconds(120),
-    );
+    db.until("SELECT count(*) FROM notes WHERE embedding IS NULL", "0", seconds(120));
     let took = start.elapsed();
     println!(
         "100,000 rows: enable {call:?}, all embedded after {took:?} ({:.0} rows/s), a live row among them {live:?}",

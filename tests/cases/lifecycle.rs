@@ -36,24 +36,14 @@ fn a_worker_killed_with_a_batch_in_flight() {
     site.cluster.expect_crash();
     site.cluster.kill9(worker);
     eventually("the server recovered from the kill", PATIENCE, || {
-        if site.cluster.log().contains("reinitializing") {
-            Ok(())
-        } else {
-            Err(site.cluster.log_tail(3))
-        }
+        if site.cluster.log().contains("reinitializing") { Ok(()) } else { Err(site.cluster.log_tail(3)) }
     });
     site.reconnect();
     let back = Instant::now();
     site.stub.release();
     assert_ne!(site.cluster.postmaster_start_time(), before);
-    assert_eq!(
-        site.settle_within("messages", "content", "embedding", seconds(60)),
-        300
-    );
-    println!(
-        "all 300 rows {:?} after the server was back",
-        back.elapsed()
-    );
+    assert_eq!(site.settle_within("messages", "content", "embedding", seconds(60)), 300);
+    println!("all 300 rows {:?} after the server was back", back.elapsed());
     site.insert(301, 310);
     assert_eq!(site.settle("messages", "content"), 310);
     assert_eq!(site.failed("messages"), 0);
@@ -68,11 +58,7 @@ fn another_backend_killed() {
     site.cluster.expect_crash();
     site.cluster.kill9(pid);
     eventually("the server recovered from the kill", PATIENCE, || {
-        if site.cluster.log().contains("reinitializing") {
-            Ok(())
-        } else {
-            Err(site.cluster.log_tail(3))
-        }
+        if site.cluster.log().contains("reinitializing") { Ok(()) } else { Err(site.cluster.log_tail(3)) }
     });
     site.reconnect();
     site.insert(51, 60);
@@ -86,8 +72,7 @@ fn a_worker_that_is_terminated_comes_back() {
     site.settle("messages", "content");
     for round in 1..=3 {
         let worker = site.cluster.wait_worker(DATABASE, PATIENCE);
-        site.db
-            .run(&format!("SELECT pg_terminate_backend({worker})"));
+        site.db.run(&format!("SELECT pg_terminate_backend({worker})"));
         eventually("another worker", PATIENCE, || {
             site.cluster
                 .worker_pid(DATABASE)
@@ -109,10 +94,7 @@ fn a_restart_with_a_backlog() {
     assert!(took < seconds(5), "{took:?}");
     site.stub_back(port);
     site.reconnect();
-    assert_eq!(
-        site.settle_within("messages", "content", "embedding", PATIENCE * 2),
-        500
-    );
+    assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 500);
 }
 
 #[test]
@@ -124,10 +106,7 @@ fn a_crash_of_the_whole_server_with_a_backlog() {
     site.cluster.restart(Stop::Immediate);
     site.stub.release();
     site.reconnect();
-    assert_eq!(
-        site.settle_within("messages", "content", "embedding", seconds(60)),
-        500
-    );
+    assert_eq!(site.settle_within("messages", "content", "embedding", seconds(60)), 500);
     assert_eq!(site.failed("messages"), 0);
 }
 
@@ -154,14 +133,9 @@ fn the_worker_ends_with_its_postmaster() {
     site.wait_held(1);
     let worker = site.cluster.wait_worker(DATABASE, PATIENCE);
     site.cluster.expect_crash();
-    site.cluster
-        .signal(site.cluster.postmaster_pid(), Signal::SIGKILL);
+    site.cluster.signal(site.cluster.postmaster_pid(), Signal::SIGKILL);
     eventually("the worker is gone", seconds(10), || {
-        if std::path::Path::new(&format!("/proc/{worker}")).exists() {
-            Err("still there".to_owned())
-        } else {
-            Ok(())
-        }
+        if std::path::Path::new(&format!("/proc/{worker}")).exists() { Err("still there".to_owned()) } else { Ok(()) }
     });
     site.stub.release();
     site.cluster.start_again();
@@ -180,20 +154,13 @@ fn a_worker_that_overslept() {
     let worker = site.cluster.wait_worker(DATABASE, PATIENCE);
     site.cluster.signal(worker, Signal::SIGSTOP);
     site.stub.release();
-    site.db
-        .run("UPDATE messages SET content = 'edited ' || id WHERE id <= 5");
+    site.db.run("UPDATE messages SET content = 'edited ' || id WHERE id <= 5");
     eventually("another session has taken the work over", PATIENCE, || {
         site.db.int("SELECT autoembed.embed_pending('messages')");
-        let (_, complaints) =
-            vectors::compare(&mut site.db, "messages", "content", "embedding", site.dims);
-        if complaints.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{complaints:?}"))
-        }
+        let (_, complaints) = vectors::compare(&mut site.db, "messages", "content", "embedding", site.dims);
+        if complaints.is_empty() { Ok(()) } else { Err(format!("{complaints:?}")) }
     });
-    site.db
-        .run("UPDATE messages SET content = 'edited again ' || id WHERE id IN (1, 9)");
+    site.db.run("UPDATE messages SET content = 'edited again ' || id WHERE id IN (1, 9)");
     site.db.int("SELECT autoembed.embed_pending('messages')");
     site.cluster.signal(worker, Signal::SIGCONT);
     site.marker();
@@ -210,15 +177,9 @@ fn drop_extension_during_a_request() {
     site.stub.hold();
     site.insert(6, 50);
     site.wait_held(1);
-    site.db.run(
-        "SET statement_timeout = '5s'; DROP EXTENSION autoembed CASCADE; RESET statement_timeout",
-    );
+    site.db.run("SET statement_timeout = '5s'; DROP EXTENSION autoembed CASCADE; RESET statement_timeout");
     site.stub.release();
-    assert_eq!(
-        site.db.int("SELECT count(embedding) FROM messages"),
-        5,
-        "the vectors are the user's"
-    );
+    assert_eq!(site.db.int("SELECT count(embedding) FROM messages"), 5, "the vectors are the user's");
     site.db.run("INSERT INTO messages (content) VALUES ('without the extension'); UPDATE messages SET content = content || '!' WHERE id = 50");
     site.db.run("CREATE EXTENSION autoembed");
     site.create_model("stub", "");
@@ -231,9 +192,7 @@ fn drop_extension_during_a_request() {
 #[test]
 fn create_extension_that_rolls_back() {
     let mut site = Site::new();
-    site.cluster
-        .client("postgres")
-        .run("CREATE DATABASE second");
+    site.cluster.client("postgres").run("CREATE DATABASE second");
     let mut second = site.cluster.client("second");
     second.run("BEGIN; CREATE EXTENSION autoembed CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text); SELECT autoembed.enable('t', 'body'); INSERT INTO t VALUES (1, 'x'); ROLLBACK");
     second.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text); SELECT autoembed.enable('t', 'body'); INSERT INTO t VALUES (1, 'hello')");
@@ -270,19 +229,10 @@ fn drop_database_during_a_request() {
     admin.run(&format!("DROP DATABASE {DATABASE}"));
     println!("DROP DATABASE during a request: {:?}", start.elapsed());
     site.stub.release();
-    assert_eq!(
-        admin.int("SELECT count(*) FROM pg_database WHERE datname = 'app'"),
-        0
-    );
+    assert_eq!(admin.int("SELECT count(*) FROM pg_database WHERE datname = 'app'"), 0);
     eventually("no worker for a database that is gone", PATIENCE, || {
-        let left = admin.int(
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'autoembed worker%'",
-        );
-        if left == 0 {
-            Ok(())
-        } else {
-            Err(format!("{left} workers"))
-        }
+        let left = admin.int("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'autoembed worker%'");
+        if left == 0 { Ok(()) } else { Err(format!("{left} workers")) }
     });
 }
 
@@ -310,61 +260,43 @@ fn a_database_used_as_a_template_or_renamed() {
 #[test]
 fn drop_table_with_jobs() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE doomed (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE doomed (id int PRIMARY KEY, body text)");
     site.enable("doomed", "body", "");
     site.stub.hold();
-    site.db
-        .run("INSERT INTO doomed SELECT i, 'doomed ' || i FROM generate_series(1, 100) i");
+    site.db.run("INSERT INTO doomed SELECT i, 'doomed ' || i FROM generate_series(1, 100) i");
     site.wait_held(1);
     site.db.run("SET lock_timeout = '5s'; INSERT INTO doomed SELECT i, 'more ' || i FROM generate_series(101, 200) i; DROP TABLE doomed");
     site.stub.release();
     site.marker();
-    site.db
-        .until("SELECT count(*) FROM autoembed.status", "1", PATIENCE);
-    site.db.until(
-        "SELECT coalesce(sum(pending + in_flight), 0) FROM autoembed.status",
-        "0",
-        PATIENCE,
-    );
+    site.db.until("SELECT count(*) FROM autoembed.status", "1", PATIENCE);
+    site.db.until("SELECT coalesce(sum(pending + in_flight), 0) FROM autoembed.status", "0", PATIENCE);
     assert_eq!(site.db.int("SELECT count(*) FROM autoembed.failed_jobs"), 0);
     assert_eq!(site.status("state", "messages"), "active");
-    site.db.until(
-        "SELECT count(*) FROM pg_proc WHERE proname = 'similar_doomed'",
-        "0",
-        PATIENCE,
-    );
+    site.db.until("SELECT count(*) FROM pg_proc WHERE proname = 'similar_doomed'", "0", PATIENCE);
 }
 
 #[test]
 fn a_column_dropped_under_the_worker() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE half (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE half (id int PRIMARY KEY, body text)");
     site.enable("half", "body", "");
     site.db.run("INSERT INTO half VALUES (1, 'one')");
     site.settle("half", "body");
-    site.db
-        .run("ALTER TABLE half DROP COLUMN embedding CASCADE");
+    site.db.run("ALTER TABLE half DROP COLUMN embedding CASCADE");
     // The writer must go on writing, and other tables must be served; what `half` needs is said in its state.
     site.db.run("INSERT INTO half VALUES (2, 'two')");
     site.marker();
-    site.db
-        .run("SELECT autoembed.disable('half'); INSERT INTO half VALUES (3, 'three')");
+    site.db.run("SELECT autoembed.disable('half'); INSERT INTO half VALUES (3, 'three')");
     site.marker();
 }
 
 #[test]
 fn two_databases() {
     let mut site = Site::with_messages();
-    site.cluster
-        .client("postgres")
-        .run("CREATE DATABASE second");
+    site.cluster.client("postgres").run("CREATE DATABASE second");
     let mut second = site.cluster.client("second");
     second.run("CREATE EXTENSION autoembed CASCADE");
-    second.run(
-        "CREATE TABLE t (id int PRIMARY KEY, body text); SELECT autoembed.enable('t', 'body')",
-    );
+    second.run("CREATE TABLE t (id int PRIMARY KEY, body text); SELECT autoembed.enable('t', 'body')");
     site.stub.hold();
     site.insert(1, 100);
     site.wait_held(1);

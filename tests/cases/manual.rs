@@ -8,10 +8,7 @@ use std::time::Instant;
 
 /// A server on which no background worker can be started at all.
 fn workerless() -> SiteBuilder {
-    Site::builder()
-        .preload(false)
-        .setting("max_worker_processes", "0")
-        .setting("max_logical_replication_workers", "0")
+    Site::builder().preload(false).setting("max_worker_processes", "0").setting("max_logical_replication_workers", "0")
 }
 
 #[test]
@@ -21,25 +18,14 @@ fn embed_pending_alone_does_everything() {
     site.insert(1, 100);
     site.enable("messages", "content", "");
     site.insert(101, 300);
-    site.db.run(
-        "UPDATE messages SET content = NULL WHERE id = 200; DELETE FROM messages WHERE id = 150",
-    );
+    site.db.run("UPDATE messages SET content = NULL WHERE id = 200; DELETE FROM messages WHERE id = 150");
     assert_eq!(site.db.int("SELECT count(embedding) FROM messages"), 0);
-    assert_eq!(
-        site.cluster.worker_pid("app"),
-        None,
-        "this server was to have no worker"
-    );
+    assert_eq!(site.cluster.worker_pid("app"), None, "this server was to have no worker");
     let done = site.db.int("SELECT autoembed.embed_pending()");
     site.assert_all_vectors("messages", "content");
     assert!((298..=300).contains(&done), "{done} rows reported");
-    assert_eq!(
-        site.db.int("SELECT autoembed.embed_pending()"),
-        0,
-        "nothing was left"
-    );
-    site.db
-        .run("UPDATE messages SET content = 'edited' WHERE id <= 3");
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending()"), 0, "nothing was left");
+    site.db.run("UPDATE messages SET content = 'edited' WHERE id <= 3");
     assert_eq!(site.db.int("SELECT autoembed.embed_pending('messages')"), 3);
     site.assert_all_vectors("messages", "content");
     assert!(site.db.yes("SELECT autoembed.wait('messages', '1 s')"));
@@ -50,19 +36,10 @@ fn max_rows_is_honoured() {
     let mut site = workerless().start();
     site.messages("");
     site.insert(1, 10);
-    assert_eq!(
-        site.db.int("SELECT autoembed.embed_pending('messages', 4)"),
-        4
-    );
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending('messages', 4)"), 4);
     assert_eq!(site.db.int("SELECT count(embedding) FROM messages"), 4);
-    assert_eq!(
-        site.db.int("SELECT autoembed.embed_pending(max_rows => 5)"),
-        5
-    );
-    assert_eq!(
-        site.db.int("SELECT autoembed.embed_pending(max_rows => 5)"),
-        1
-    );
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending(max_rows => 5)"), 5);
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending(max_rows => 5)"), 1);
     site.assert_all_vectors("messages", "content");
 }
 
@@ -70,8 +47,7 @@ fn max_rows_is_honoured() {
 fn only_the_table_named() {
     let mut site = workerless().start();
     site.messages("");
-    site.db
-        .run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
     site.insert(1, 3);
     site.db.run("INSERT INTO notes VALUES (1, 'one')");
@@ -85,8 +61,7 @@ fn what_fails_without_a_worker_is_kept() {
     let mut site = workerless().start();
     site.messages("");
     site.fault(Fault::Poison("bad".to_owned()));
-    site.db
-        .run("INSERT INTO messages (content) VALUES ('good'), ('bad'), ('fine')");
+    site.db.run("INSERT INTO messages (content) VALUES ('good'), ('bad'), ('fine')");
     assert_eq!(site.db.int("SELECT autoembed.embed_pending()"), 2);
     assert_eq!(site.failed("messages"), 1);
     site.stub.clear();
@@ -113,7 +88,11 @@ fn embed_pending_while_the_server_is_away() {
     }
     assert!(start.elapsed() < seconds(20), "{:?}", start.elapsed());
     site.stub_back(port);
-    site.db.until_true("(SELECT autoembed.embed_pending() >= 0) AND (SELECT count(*) = 5 FROM messages WHERE embedding IS NOT NULL)", "SELECT * FROM autoembed.status", PATIENCE);
+    site.db.until_true(
+        "(SELECT autoembed.embed_pending() >= 0) AND (SELECT count(*) = 5 FROM messages WHERE embedding IS NOT NULL)",
+        "SELECT * FROM autoembed.status",
+        PATIENCE,
+    );
     site.assert_all_vectors("messages", "content");
 }
 
@@ -122,9 +101,12 @@ fn a_rolled_back_embed_pending_loses_nothing() {
     let mut site = workerless().start();
     site.messages("");
     site.insert(1, 10);
-    site.db
-        .run("BEGIN; SELECT autoembed.embed_pending(); ROLLBACK");
-    site.db.until_true("(SELECT autoembed.embed_pending() >= 0) AND (SELECT count(*) = 10 FROM messages WHERE embedding IS NOT NULL)", "SELECT * FROM autoembed.status", PATIENCE);
+    site.db.run("BEGIN; SELECT autoembed.embed_pending(); ROLLBACK");
+    site.db.until_true(
+        "(SELECT autoembed.embed_pending() >= 0) AND (SELECT count(*) = 10 FROM messages WHERE embedding IS NOT NULL)",
+        "SELECT * FROM autoembed.status",
+        PATIENCE,
+    );
     site.assert_all_vectors("messages", "content");
 }
 
@@ -141,10 +123,7 @@ fn two_sessions_share_the_work() {
                 scope.spawn(move || db.int("SELECT autoembed.embed_pending()"))
             })
             .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .collect()
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     println!("two sessions drained {counts:?}");
     let rest = site.db.int("SELECT autoembed.embed_pending()");
@@ -174,12 +153,7 @@ fn wait_can_be_cancelled() {
     site.wait_held(1);
     let start = Instant::now();
     site.db.run("SET statement_timeout = '300ms'");
-    assert_eq!(
-        site.db
-            .error("SELECT autoembed.wait('messages', '60 s')")
-            .code,
-        "57014"
-    );
+    assert_eq!(site.db.error("SELECT autoembed.wait('messages', '60 s')").code, "57014");
     assert!(start.elapsed() < seconds(3), "{:?}", start.elapsed());
     site.stub.release();
 }
@@ -194,13 +168,8 @@ fn backfill_with_force_replaces_vectors() {
     site.db.run("SELECT autoembed.backfill('messages')");
     assert!(site.db.yes("SELECT autoembed.wait('messages', '30 s')"));
     let (_, complaints) = vectors::compare(&mut site.db, "messages", "content", "embedding", 16);
-    assert_eq!(
-        complaints.len(),
-        9,
-        "without force a vector that is there stays: {complaints:?}"
-    );
-    site.db
-        .run("SELECT autoembed.backfill('messages', force => true)");
+    assert_eq!(complaints.len(), 9, "without force a vector that is there stays: {complaints:?}");
+    site.db.run("SELECT autoembed.backfill('messages', force => true)");
     assert!(site.db.yes("SELECT autoembed.wait('messages', '30 s')"));
     site.assert_all_vectors("messages", "content");
 }
@@ -208,32 +177,15 @@ fn backfill_with_force_replaces_vectors() {
 #[test]
 fn embed_in_the_session() {
     let mut site = Site::new();
-    assert_eq!(
-        site.db.int("SELECT vector_dims(autoembed.embed('hello'))"),
-        256
-    );
+    assert_eq!(site.db.int("SELECT vector_dims(autoembed.embed('hello'))"), 256);
     assert_eq!(site.db.maybe("SELECT autoembed.embed(NULL)"), None);
     let vector = site.db.text("SELECT autoembed.embed('hello', 'stub')");
-    assert!(vectors::same(
-        &vectors::parse(&vector),
-        &autoembed_stub::hashed_vector("hello", 16)
-    ));
+    assert!(vectors::same(&vectors::parse(&vector), &autoembed_stub::hashed_vector("hello", 16)));
     let requests = site.stub.stats().requests;
-    assert_eq!(
-        site.db.text("SELECT autoembed.embed('hello', 'stub')"),
-        vector
-    );
-    assert_eq!(
-        site.stub.stats().requests,
-        requests,
-        "the second call is answered from the cache"
-    );
+    assert_eq!(site.db.text("SELECT autoembed.embed('hello', 'stub')"), vector);
+    assert_eq!(site.stub.stats().requests, requests, "the second call is answered from the cache");
     site.db.run("SET autoembed.default_model = 'stub'");
-    assert_eq!(
-        site.db
-            .int("SELECT vector_dims(autoembed.embed('by default'))"),
-        16
-    );
+    assert_eq!(site.db.int("SELECT vector_dims(autoembed.embed('by default'))"), 16);
 }
 
 #[test]
@@ -242,19 +194,11 @@ fn embed_can_be_cancelled() {
     site.stub.hold();
     site.db.run("SET statement_timeout = '300ms'");
     let start = Instant::now();
-    assert_eq!(
-        site.db.error("SELECT autoembed.embed('slow', 'stub')").code,
-        "57014"
-    );
+    assert_eq!(site.db.error("SELECT autoembed.embed('slow', 'stub')").code, "57014");
     assert!(start.elapsed() < seconds(3), "{:?}", start.elapsed());
     site.stub.release();
     site.db.run("RESET statement_timeout");
-    assert_eq!(
-        site.db
-            .int("SELECT vector_dims(autoembed.embed('slow', 'stub'))"),
-        16,
-        "the session goes on"
-    );
+    assert_eq!(site.db.int("SELECT vector_dims(autoembed.embed('slow', 'stub'))"), 16, "the session goes on");
 }
 
 #[test]
@@ -273,14 +217,8 @@ fn embed_says_what_is_wrong() {
         let error = site.db.error("SELECT autoembed.embed('anything', 'stub')");
         println!("{name}: {} {} ({})", error.code, error.message, error.hint);
         error.assert(&error.code, "");
-        assert!(
-            format!("{}{}", error.message, error.detail).contains(part),
-            "{name}: {error:?}"
-        );
-        assert_ne!(
-            error.code, "XX000",
-            "{name}: an internal error is no answer"
-        );
+        assert!(format!("{}{}", error.message, error.detail).contains(part), "{name}: {error:?}");
+        assert_ne!(error.code, "XX000", "{name}: an internal error is no answer");
     }
     site.stub.clear();
     site.db.run("SELECT autoembed.embed('anything', 'stub')");

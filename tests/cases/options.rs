@@ -12,13 +12,8 @@ fn clear_never_shows_a_vector_of_another_text() {
     site.settle("messages", "content");
     let before = site.db.text("SELECT content FROM messages WHERE id = 1");
     site.stub.hold();
-    site.db
-        .run("UPDATE messages SET content = 'cleared' WHERE id = 1");
-    assert_eq!(
-        site.db.maybe("SELECT embedding FROM messages WHERE id = 1"),
-        None,
-        "at once, not later"
-    );
+    site.db.run("UPDATE messages SET content = 'cleared' WHERE id = 1");
+    assert_eq!(site.db.maybe("SELECT embedding FROM messages WHERE id = 1"), None, "at once, not later");
     assert_ne!(before, "cleared");
     site.stub.release();
     site.settle("messages", "content");
@@ -29,26 +24,16 @@ fn clear_never_shows_a_vector_of_another_text() {
         let (mut reader, dims, done) = (site.session(), site.dims, &done);
         scope.spawn(move || {
             for n in 0..400 {
-                writer.run(&format!(
-                    "UPDATE messages SET content = 'round {n} ' || id WHERE id = 1 + {n} % 20"
-                ));
+                writer.run(&format!("UPDATE messages SET content = 'round {n} ' || id WHERE id = 1 + {n} % 20"));
             }
             done.store(true, Ordering::Release);
         });
         let mut looked = 0;
         while !done.load(Ordering::Acquire) || looked == 0 {
             // One statement: text and vector come from one snapshot.
-            for row in reader
-                .rows("SELECT content, embedding::text FROM messages WHERE embedding IS NOT NULL")
-            {
+            for row in reader.rows("SELECT content, embedding::text FROM messages WHERE embedding IS NOT NULL") {
                 let (text, vector) = (row[0].clone().unwrap(), row[1].clone().unwrap());
-                assert!(
-                    vectors::same(
-                        &vectors::parse(&vector),
-                        &autoembed_stub::hashed_vector(&text, dims)
-                    ),
-                    "{text}"
-                );
+                assert!(vectors::same(&vectors::parse(&vector), &autoembed_stub::hashed_vector(&text, dims)), "{text}");
             }
             looked += 1;
         }
@@ -76,39 +61,26 @@ fn delay_waits_until_a_row_settles() {
     site.messages("delay => '1 s'");
     site.stub.reset_stats();
     site.db.run("INSERT INTO messages (content) VALUES ('A')");
-    for word in [
-        "streamed", "answer", "of", "a", "model", "comes", "word", "by", "word",
-    ] {
-        site.db.run(&format!(
-            "UPDATE messages SET content = content || ' {word}'"
-        ));
+    for word in ["streamed", "answer", "of", "a", "model", "comes", "word", "by", "word"] {
+        site.db.run(&format!("UPDATE messages SET content = content || ' {word}'"));
     }
     site.settle("messages", "content");
     site.until_idle("messages");
-    assert_eq!(
-        site.inputs(),
-        ["A streamed answer of a model comes word by word"]
-    );
+    assert_eq!(site.inputs(), ["A streamed answer of a model comes word by word"]);
 }
 
 #[test]
 fn pause_and_resume() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
     site.db.run("SELECT autoembed.pause('notes')");
     assert_eq!(site.status("state", "notes"), "paused");
-    site.db
-        .run("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 10) i");
+    site.db.run("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 10) i");
     for _ in 0..3 {
         site.marker();
     }
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM notes WHERE embedding IS NOT NULL"),
-        0
-    );
+    assert_eq!(site.db.int("SELECT count(*) FROM notes WHERE embedding IS NOT NULL"), 0);
     assert_eq!(site.status("pending", "notes"), "10");
     site.db.run("SELECT autoembed.resume('notes')");
     assert_eq!(site.settle("notes", "body"), 10);
@@ -118,20 +90,14 @@ fn pause_and_resume() {
 #[test]
 fn a_pause_outlives_a_restart() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
-    site.db
-        .run("SELECT autoembed.pause('notes'); INSERT INTO notes VALUES (1, 'one')");
+    site.db.run("SELECT autoembed.pause('notes'); INSERT INTO notes VALUES (1, 'one')");
     site.cluster.restart(autoembed_tests::Stop::Fast);
     site.reconnect();
     site.marker();
     assert_eq!(site.status("state", "notes"), "paused");
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM notes WHERE embedding IS NOT NULL"),
-        0
-    );
+    assert_eq!(site.db.int("SELECT count(*) FROM notes WHERE embedding IS NOT NULL"), 0);
     site.db.run("SELECT autoembed.resume('notes')");
     site.settle("notes", "body");
 }
@@ -139,35 +105,22 @@ fn a_pause_outlives_a_restart() {
 #[test]
 fn disable_keeps_the_vectors() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
-    site.db
-        .run("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 5) i");
+    site.db.run("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 5) i");
     site.settle("notes", "body");
     site.db.run("SELECT autoembed.disable('notes')");
     assert_eq!(site.db.int("SELECT count(embedding) FROM notes"), 5);
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass"),
-        0
-    );
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM pg_proc WHERE proname = 'similar_notes'"),
-        0
-    );
+    assert_eq!(site.db.int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass"), 0);
+    assert_eq!(site.db.int("SELECT count(*) FROM pg_proc WHERE proname = 'similar_notes'"), 0);
     assert_eq!(site.status("state", "notes"), "NULL");
     site.stub.reset_stats();
-    site.db.run(
-        "INSERT INTO notes VALUES (6, 'unseen'); UPDATE notes SET body = 'unseen too' WHERE id = 1",
-    );
+    site.db.run("INSERT INTO notes VALUES (6, 'unseen'); UPDATE notes SET body = 'unseen too' WHERE id = 1");
     site.marker();
     assert_eq!(site.inputs(), Vec::<String>::new());
     // And on again: what came in between is found by the backfill.
     site.enable("notes", "body", "");
-    site.db
-        .run("SELECT autoembed.backfill('notes', force => true)");
+    site.db.run("SELECT autoembed.backfill('notes', force => true)");
     assert_eq!(site.settle("notes", "body"), 6);
 }
 
@@ -177,8 +130,7 @@ fn disable_with_work_under_way_and_the_column_dropped() {
     site.stub.hold();
     site.insert(1, 50);
     site.wait_held(1);
-    site.db
-        .run("SET lock_timeout = '5s'; SELECT autoembed.disable('messages', drop_column => true)");
+    site.db.run("SET lock_timeout = '5s'; SELECT autoembed.disable('messages', drop_column => true)");
     site.stub.release();
     assert_eq!(site.db.int("SELECT count(*) FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname = 'embedding' AND NOT attisdropped"), 0);
     site.enable("messages", "content", "");
@@ -193,7 +145,11 @@ fn enabling_twice_changes_nothing() {
     site.settle("messages", "content");
     let catalog = "SELECT (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_proc), (SELECT string_agg(v::text, ' ') FROM autoembed.vectorizer v)";
     site.until_idle("messages");
-    site.db.until("SELECT count(*) > 0 FROM pg_indexes WHERE tablename = 'messages' AND indexdef LIKE '%hnsw%'", "t", PATIENCE);
+    site.db.until(
+        "SELECT count(*) > 0 FROM pg_indexes WHERE tablename = 'messages' AND indexdef LIKE '%hnsw%'",
+        "t",
+        PATIENCE,
+    );
     let before = site.db.rows(catalog);
     site.stub.reset_stats();
     let first = site.db.int("SELECT id FROM autoembed.status");
@@ -231,11 +187,7 @@ fn without_backfill_only_new_rows_are_embedded() {
     site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes SELECT i, 'old ' || i FROM generate_series(1, 10) i");
     site.enable("notes", "body", "backfill => false");
     site.db.run("INSERT INTO notes VALUES (11, 'new')");
-    site.db.until(
-        "SELECT count(embedding) FROM notes WHERE id = 11",
-        "1",
-        PATIENCE,
-    );
+    site.db.until("SELECT count(embedding) FROM notes WHERE id = 11", "1", PATIENCE);
     site.marker();
     assert_eq!(site.db.int("SELECT count(embedding) FROM notes"), 1);
     assert!(site.db.int("SELECT autoembed.backfill('notes')") >= 0);
@@ -250,10 +202,10 @@ fn the_index_comes_after_the_backfill_or_not_at_all() {
     site.enable("b", "body", "index => 'none'");
     site.settle("a", "body");
     site.settle("b", "body");
-    let indexes = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+    let indexes =
+        "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
                    WHERE m.amname = 'hnsw' AND i.indisvalid AND i.indrelid";
-    site.db
-        .until(&format!("{indexes} = 'a'::regclass"), "1", PATIENCE);
+    site.db.until(&format!("{indexes} = 'a'::regclass"), "1", PATIENCE);
     assert_eq!(site.db.int(&format!("{indexes} = 'b'::regclass")), 0);
 }
 

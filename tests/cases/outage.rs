@@ -8,11 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long the server is away: the length of the fault, not a wait for a state.
 fn outage() -> Duration {
-    if std::env::var_os("AUTOEMBED_LONG").is_some() {
-        seconds(60)
-    } else {
-        seconds(4)
-    }
+    if std::env::var_os("AUTOEMBED_LONG").is_some() { seconds(60) } else { seconds(4) }
 }
 
 #[test]
@@ -28,30 +24,17 @@ fn the_server_stops_in_the_middle_of_a_thousand_inserts() {
             gone = Instant::now();
         }
         let start = Instant::now();
-        writer.run(&format!(
-            "INSERT INTO messages (content) VALUES ('text {n}')"
-        ));
+        writer.run(&format!("INSERT INTO messages (content) VALUES ('text {n}')"));
         slowest = slowest.max(start.elapsed());
     }
     let inserted = gone.elapsed();
     std::thread::sleep(outage().saturating_sub(inserted));
-    assert!(
-        site.db
-            .int("SELECT count(*) FROM messages WHERE embedding IS NULL")
-            > 0,
-        "the outage was no outage"
-    );
+    assert!(site.db.int("SELECT count(*) FROM messages WHERE embedding IS NULL") > 0, "the outage was no outage");
     let away = gone.elapsed();
     site.stub_back(port);
     let back = Instant::now();
-    assert_eq!(
-        site.settle_within("messages", "content", "embedding", PATIENCE + outage()),
-        1000
-    );
-    println!(
-        "away {away:?}; slowest INSERT {slowest:?}; all vectors {:?} after it was back",
-        back.elapsed()
-    );
+    assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE + outage()), 1000);
+    println!("away {away:?}; slowest INSERT {slowest:?}; all vectors {:?} after it was back", back.elapsed());
     assert!(slowest < seconds(1), "an INSERT took {slowest:?}");
     assert_eq!(site.failed("messages"), 0);
     assert_eq!(site.status("state", "messages"), "active");
@@ -91,40 +74,25 @@ fn errors_that_pass() {
 #[test]
 fn slow_down_waits_as_long_as_asked() {
     let mut site = Site::with_messages();
-    site.stub.script(autoembed_stub::Script::first(
-        1,
-        Fault::status(429).header("retry-after", "2"),
-    ));
+    site.stub.script(autoembed_stub::Script::first(1, Fault::status(429).header("retry-after", "2")));
     let start = Instant::now();
     site.insert(1, 50);
     site.settle("messages", "content");
     let took = start.elapsed();
-    println!(
-        "429 with Retry-After 2: done after {took:?}, {} requests",
-        site.stub.stats().requests
-    );
-    assert!(
-        took >= Duration::from_millis(1900),
-        "it did not wait: {took:?}"
-    );
+    println!("429 with Retry-After 2: done after {took:?}, {} requests", site.stub.stats().requests);
+    assert!(took >= Duration::from_millis(1900), "it did not wait: {took:?}");
     assert!(site.stub.stats().requests <= 3, "it went on asking");
     assert_eq!(site.failed("messages"), 0);
 }
 
 #[test]
 fn a_long_outage_costs_no_row() {
-    let mut site = Site::builder()
-        .setting("autoembed.max_attempts", "2")
-        .start();
+    let mut site = Site::builder().setting("autoembed.max_attempts", "2").start();
     site.messages("");
     site.fault(Fault::status(500));
     site.insert(1, 30);
     // Far more failures than a row has attempts.
-    assert!(
-        site.stub.wait_requests(6, PATIENCE),
-        "only {} requests",
-        site.stub.stats().requests
-    );
+    assert!(site.stub.wait_requests(6, PATIENCE), "only {} requests", site.stub.stats().requests);
     assert_eq!(site.failed("messages"), 0);
     site.stub.clear();
     assert_eq!(site.settle("messages", "content"), 30);
@@ -134,15 +102,9 @@ fn a_long_outage_costs_no_row() {
 #[test]
 fn one_models_trouble_holds_up_only_its_own_rows() {
     let mut site = Site::with_messages();
-    let other = autoembed_stub::Stub::start(autoembed_stub::StubConfig::vectors(
-        autoembed_stub::Vectors::Hashed(16),
-    ))
-    .unwrap();
-    for (fault, table) in [
-        (Fault::Hang, "slow"),
-        (Fault::status(401), "denied"),
-        (Fault::status(500), "broken"),
-    ] {
+    let other =
+        autoembed_stub::Stub::start(autoembed_stub::StubConfig::vectors(autoembed_stub::Vectors::Hashed(16))).unwrap();
+    for (fault, table) in [(Fault::Hang, "slow"), (Fault::status(401), "denied"), (Fault::status(500), "broken")] {
         other.script(autoembed_stub::Script::always(fault));
         site.db.run(&format!(
             "SELECT autoembed.create_model('{table}', 'openai', dimensions => 16, model => 'm', url => '{}', timeout => '20 s');
@@ -155,11 +117,7 @@ fn one_models_trouble_holds_up_only_its_own_rows() {
         let start = Instant::now();
         site.marker();
         println!("beside a model that is {table}: {:?}", start.elapsed());
-        assert!(
-            start.elapsed() < seconds(5),
-            "{table} held up another model's rows for {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < seconds(5), "{table} held up another model's rows for {:?}", start.elapsed());
         other.reset_stats();
     }
 }
@@ -171,12 +129,7 @@ fn nothing_of_postgres_is_held_during_http() {
     site.insert(1, 100);
     site.wait_held(1);
     let worker = "backend_type LIKE 'autoembed%' AND datname = current_database()";
-    assert!(
-        site.db.int(&format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE {worker}"
-        )) > 0,
-        "no worker to look at"
-    );
+    assert!(site.db.int(&format!("SELECT count(*) FROM pg_stat_activity WHERE {worker}")) > 0, "no worker to look at");
     // The claim commits before the request leaves; the worker may still look for more work for a moment.
     site.db.until_true(
         &format!("SELECT bool_and(xact_start IS NULL AND backend_xmin IS NULL AND backend_xid IS NULL) FROM pg_stat_activity WHERE {worker}"),
@@ -185,8 +138,7 @@ fn nothing_of_postgres_is_held_during_http() {
     );
     let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.backend_type LIKE 'autoembed%' AND l.locktype IN ('relation', 'tuple', 'transactionid')";
     site.db.until(locks, "0", PATIENCE);
-    site.db
-        .run("SET lock_timeout = '2s'; ALTER TABLE messages ADD extra int");
+    site.db.run("SET lock_timeout = '2s'; ALTER TABLE messages ADD extra int");
     site.db.run("VACUUM FULL messages");
     site.stub.release();
     site.settle("messages", "content");
@@ -201,18 +153,12 @@ fn a_row_locked_by_a_user() {
     site.wait_held(1);
     user.run("BEGIN; SELECT * FROM messages WHERE id = 5 FOR UPDATE");
     site.stub.release();
-    site.db.until(
-        "SELECT string_agg(id::text, ',') FROM messages WHERE embedding IS NULL",
-        "5",
-        PATIENCE,
-    );
+    site.db.until("SELECT string_agg(id::text, ',') FROM messages WHERE embedding IS NULL", "5", PATIENCE);
     for _ in 0..2 {
         site.marker();
     }
     // The user's own statement in that transaction is not made to wait by the worker either.
-    user.run(
-        "SET LOCAL lock_timeout = '1s'; UPDATE messages SET note = 'mine' WHERE id = 5; COMMIT",
-    );
+    user.run("SET LOCAL lock_timeout = '1s'; UPDATE messages SET note = 'mine' WHERE id = 5; COMMIT");
     site.settle("messages", "content");
     assert_eq!(site.failed("messages"), 0);
 }
@@ -220,8 +166,7 @@ fn a_row_locked_by_a_user() {
 #[test]
 fn a_table_locked_by_a_user() {
     let mut site = Site::with_messages();
-    site.db
-        .run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
     let mut user = site.session();
     user.run("BEGIN; INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 10) i; COMMIT; BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE");

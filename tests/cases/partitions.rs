@@ -16,21 +16,13 @@ fn logs(site: &mut Site) {
 fn through_the_root_and_through_a_leaf() {
     let mut site = Site::new();
     logs(&mut site);
-    site.db.run(
-        "INSERT INTO logs SELECT chr(97 + i % 2), i, 'root ' || i FROM generate_series(21, 40) i",
-    );
-    site.db
-        .run("INSERT INTO logs_a SELECT 'a', i, 'leaf ' || i FROM generate_series(41, 50) i");
+    site.db.run("INSERT INTO logs SELECT chr(97 + i % 2), i, 'root ' || i FROM generate_series(21, 40) i");
+    site.db.run("INSERT INTO logs_a SELECT 'a', i, 'leaf ' || i FROM generate_series(41, 50) i");
     assert_eq!(site.settle("logs", "content"), 50);
-    site.db
-        .run("UPDATE logs SET content = content || ' edited' WHERE id % 7 = 0");
-    site.db
-        .run("UPDATE logs_b SET content = content || ' in the leaf' WHERE id % 5 = 0");
+    site.db.run("UPDATE logs SET content = content || ' edited' WHERE id % 7 = 0");
+    site.db.run("UPDATE logs_b SET content = content || ' in the leaf' WHERE id % 5 = 0");
     assert_eq!(site.settle("logs", "content"), 50);
-    let found = site
-        .db
-        .rows("SELECT region, id FROM similar_logs('leaf 44', 1)")
-        .remove(0);
+    let found = site.db.rows("SELECT region, id FROM similar_logs('leaf 44', 1)").remove(0);
     assert_eq!(found, [Some("a".to_owned()), Some("44".to_owned())]);
 }
 
@@ -39,8 +31,7 @@ fn a_row_that_moves_between_partitions() {
     let mut site = Site::new();
     logs(&mut site);
     site.settle("logs", "content");
-    site.db
-        .run("UPDATE logs SET region = 'b' WHERE region = 'a' AND id < 10");
+    site.db.run("UPDATE logs SET region = 'b' WHERE region = 'a' AND id < 10");
     site.settle("logs", "content");
     site.stub.hold();
     site.db.run("UPDATE logs SET content = 'edited ' || id");
@@ -57,13 +48,13 @@ fn partitions_that_come_and_go() {
     site.settle("logs", "content");
     site.db.run("CREATE TABLE logs_c PARTITION OF logs FOR VALUES IN ('c'); INSERT INTO logs SELECT 'c', i, 'c ' || i FROM generate_series(1, 10) i");
     assert_eq!(site.settle("logs", "content"), 30);
-    site.db.run("CREATE TABLE logs_d (LIKE logs INCLUDING ALL); ALTER TABLE logs ATTACH PARTITION logs_d FOR VALUES IN ('d')");
-    site.db
-        .run("INSERT INTO logs_d SELECT 'd', i, 'd ' || i FROM generate_series(1, 10) i");
+    site.db.run(
+        "CREATE TABLE logs_d (LIKE logs INCLUDING ALL); ALTER TABLE logs ATTACH PARTITION logs_d FOR VALUES IN ('d')",
+    );
+    site.db.run("INSERT INTO logs_d SELECT 'd', i, 'd ' || i FROM generate_series(1, 10) i");
     assert_eq!(site.settle("logs", "content"), 40);
     site.db.run("ALTER TABLE logs DETACH PARTITION logs_b; INSERT INTO logs_b VALUES ('b', 1000, 'on its own')");
-    site.db
-        .run("INSERT INTO logs VALUES ('a', 1001, 'still served')");
+    site.db.run("INSERT INTO logs VALUES ('a', 1001, 'still served')");
     assert_eq!(site.settle("logs", "content"), 31);
     site.until_idle("logs");
     site.db.run("DROP TABLE logs_c");

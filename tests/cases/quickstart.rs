@@ -18,30 +18,19 @@ fn fresh() -> (Db, Cluster) {
 #[test]
 fn three_statements_and_a_row_has_its_vector_within_a_second() {
     let (mut db, _cluster) = fresh();
-    db.run(
-        "CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)",
-    );
+    db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)");
     db.run("SELECT autoembed.enable('messages', 'content')");
     let mut took: Vec<Duration> = (0..9)
         .map(|n| {
-            db.run(&format!(
-                "INSERT INTO messages (content) VALUES ('my parcel number {n} never arrived')"
-            ));
+            db.run(&format!("INSERT INTO messages (content) VALUES ('my parcel number {n} never arrived')"));
             let start = Instant::now();
-            db.until(
-                "SELECT count(*) FROM messages WHERE embedding IS NULL",
-                "0",
-                seconds(5),
-            );
+            db.until("SELECT count(*) FROM messages WHERE embedding IS NULL", "0", seconds(5));
             start.elapsed()
         })
         .collect();
     let first = took[0];
     took.sort();
-    println!(
-        "commit to visible vector: first {first:?}, median {:?}, longest {:?}",
-        took[4], took[8]
-    );
+    println!("commit to visible vector: first {first:?}, median {:?}, longest {:?}", took[4], took[8]);
     assert!(took[4] < seconds(1), "{took:?}");
     assert_eq!(db.text("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname = 'embedding'"), "vector(256)");
 }
@@ -49,9 +38,7 @@ fn three_statements_and_a_row_has_its_vector_within_a_second() {
 #[test]
 fn search_finds_by_meaning() {
     let (mut db, _cluster) = fresh();
-    db.run(
-        "CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)",
-    );
+    db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)");
     db.run("SELECT autoembed.enable('messages', 'content')");
     db.run(
         "INSERT INTO messages (content) VALUES
@@ -61,25 +48,12 @@ fn search_finds_by_meaning() {
          ('Interest rates on savings accounts went up again this quarter.')",
     );
     assert!(db.yes("SELECT autoembed.wait('messages', '30 s')"));
-    assert_eq!(
-        db.int("SELECT id FROM similar_messages('package never showed up', 1)"),
-        1
-    );
-    assert_eq!(
-        db.int("SELECT id FROM similar_messages('how long to cook noodles', 1)"),
-        2
-    );
-    assert_eq!(
-        db.int("SELECT id FROM similar_messages('money in the bank', 1)"),
-        4
-    );
-    let similarities =
-        db.column("SELECT similarity FROM similar_messages('package never showed up', 4)");
+    assert_eq!(db.int("SELECT id FROM similar_messages('package never showed up', 1)"), 1);
+    assert_eq!(db.int("SELECT id FROM similar_messages('how long to cook noodles', 1)"), 2);
+    assert_eq!(db.int("SELECT id FROM similar_messages('money in the bank', 1)"), 4);
+    let similarities = db.column("SELECT similarity FROM similar_messages('package never showed up', 4)");
     let numbers: Vec<f64> = similarities.iter().map(|s| s.parse().unwrap()).collect();
-    assert!(
-        numbers.len() == 4 && numbers.is_sorted_by(|a, b| a >= b),
-        "best first: {numbers:?}"
-    );
+    assert!(numbers.len() == 4 && numbers.is_sorted_by(|a, b| a >= b), "best first: {numbers:?}");
     assert_eq!(
         db.text("SELECT content FROM similar_messages('package never showed up', 1)"),
         db.text("SELECT content FROM messages WHERE id = 1")
@@ -92,13 +66,9 @@ fn a_new_text_gets_a_new_vector() {
     site.insert(1, 3);
     site.settle("messages", "content");
     let before = site.db.text("SELECT embedding FROM messages WHERE id = 2");
-    site.db
-        .run("UPDATE messages SET content = 'something else' WHERE id = 2");
+    site.db.run("UPDATE messages SET content = 'something else' WHERE id = 2");
     site.settle("messages", "content");
-    assert_ne!(
-        before,
-        site.db.text("SELECT embedding FROM messages WHERE id = 2")
-    );
+    assert_ne!(before, site.db.text("SELECT embedding FROM messages WHERE id = 2"));
 }
 
 #[test]
@@ -128,8 +98,7 @@ fn what_was_rolled_back_calls_nothing() {
     site.insert(11, 11);
     site.db.run("SAVEPOINT s");
     site.insert(12, 12);
-    site.db
-        .run("UPDATE messages SET content = 'text 13' WHERE content = 'text 11'");
+    site.db.run("UPDATE messages SET content = 'text 13' WHERE content = 'text 11'");
     site.db.run("ROLLBACK TO s");
     site.insert(14, 14);
     site.db.run("COMMIT");
@@ -142,9 +111,7 @@ fn what_was_rolled_back_calls_nothing() {
 
 #[test]
 fn a_prepared_transaction_is_seen_when_it_commits() {
-    let mut site = Site::builder()
-        .setting("max_prepared_transactions", "5")
-        .start();
+    let mut site = Site::builder().setting("max_prepared_transactions", "5").start();
     site.messages("");
     site.stub.reset_stats();
     site.db.run("BEGIN");
@@ -185,54 +152,24 @@ fn the_views_answer() {
     assert_eq!(site.status("failed", "messages"), "0");
     assert_eq!(site.status("embedded", "messages"), "7");
     assert_eq!(site.status("model", "messages"), "stub");
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM autoembed.workers WHERE kind = 'worker'"),
-        1
-    );
-    assert_eq!(
-        site.db
-            .int("SELECT sum(rows) FROM autoembed.requests WHERE source = 'messages'::regclass"),
-        7
-    );
-    let texts = site
-        .db
-        .rows("SELECT s::text, r::text FROM autoembed.status s, autoembed.requests r");
-    assert!(
-        !format!("{texts:?}").contains("text 1"),
-        "the views show no text of rows"
-    );
+    assert_eq!(site.db.int("SELECT count(*) FROM autoembed.workers WHERE kind = 'worker'"), 1);
+    assert_eq!(site.db.int("SELECT sum(rows) FROM autoembed.requests WHERE source = 'messages'::regclass"), 7);
+    let texts = site.db.rows("SELECT s::text, r::text FROM autoembed.status s, autoembed.requests r");
+    assert!(!format!("{texts:?}").contains("text 1"), "the views show no text of rows");
 }
 
 #[test]
 fn a_model_answers_when_asked() {
     let mut site = Site::new();
-    let row = site
-        .db
-        .rows("SELECT ok, dimensions, error FROM autoembed.test_model('stub')")
-        .remove(0);
+    let row = site.db.rows("SELECT ok, dimensions, error FROM autoembed.test_model('stub')").remove(0);
     assert_eq!(row[..2], [Some("t".to_owned()), Some("16".to_owned())]);
     site.fault(Fault::status(401));
-    let row = site
-        .db
-        .rows("SELECT ok, error FROM autoembed.test_model('stub')")
-        .remove(0);
+    let row = site.db.rows("SELECT ok, error FROM autoembed.test_model('stub')").remove(0);
     assert_eq!(row[0].as_deref(), Some("f"));
-    assert!(
-        row[1].as_deref().is_some_and(|error| error.contains("401")),
-        "{row:?}"
-    );
-    assert_eq!(
-        site.db
-            .text("SELECT ok FROM autoembed.test_model('builtin')"),
-        "t"
-    );
+    assert!(row[1].as_deref().is_some_and(|error| error.contains("401")), "{row:?}");
+    assert_eq!(site.db.text("SELECT ok FROM autoembed.test_model('builtin')"), "t");
     site.db.run("SELECT autoembed.drop_model('stub')");
-    site.db.until(
-        "SELECT count(*) FROM autoembed.models WHERE name = 'stub'",
-        "0",
-        PATIENCE,
-    );
+    site.db.until("SELECT count(*) FROM autoembed.models WHERE name = 'stub'", "0", PATIENCE);
 }
 
 #[test]
@@ -244,9 +181,6 @@ fn work_starts_soon_after_create_extension() {
     db.run("CREATE TABLE t (id int PRIMARY KEY, body text); SELECT autoembed.enable('t', 'body'); INSERT INTO t VALUES (1, 'hello world')");
     db.until("SELECT embedding IS NOT NULL FROM t", "t", seconds(5));
     eventually("the same worker", seconds(5), || {
-        cluster
-            .worker_pid("app")
-            .filter(|now| *now == pid)
-            .ok_or_else(|| "another".to_owned())
+        cluster.worker_pid("app").filter(|now| *now == pid).ok_or_else(|| "another".to_owned())
     });
 }

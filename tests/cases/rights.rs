@@ -6,9 +6,7 @@ use autoembed_tests::site::PATIENCE;
 /// Ordinary roles `alice` and `bob`; alice owns `notes` with an owner column.
 fn tenants() -> Site {
     let mut site = Site::new();
-    site.db.run(
-        "CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT CREATE ON SCHEMA public TO alice",
-    );
+    site.db.run("CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT CREATE ON SCHEMA public TO alice");
     let mut alice = site.session_as("alice");
     alice.run(
         "CREATE TABLE notes (id int PRIMARY KEY, owner name DEFAULT current_user, body text);
@@ -36,25 +34,21 @@ fn an_ordinary_owner_needs_no_superuser() {
 #[test]
 fn writers_need_no_rights_on_the_extension() {
     let mut site = tenants();
-    site.db
-        .run("GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO bob");
+    site.db.run("GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO bob");
     let mut bob = site.session_as("bob");
     bob.run("INSERT INTO notes VALUES (100, DEFAULT, 'from bob'); UPDATE notes SET body = 'bob was here' WHERE id = 1; DELETE FROM notes WHERE id = 2");
     assert_eq!(site.settle("notes", "body"), 20);
     bob.error("SELECT * FROM autoembed.job").code_is("42501");
-    bob.error("INSERT INTO autoembed.job (vectorizer_id, lane, key) VALUES (1, 0, '1')")
-        .code_is("42501");
+    bob.error("INSERT INTO autoembed.job (vectorizer_id, lane, key) VALUES (1, 0, '1')").code_is("42501");
 }
 
 #[test]
 fn no_select_no_search() {
     let mut site = tenants();
     let mut bob = site.session_as("bob");
-    bob.error("SELECT * FROM similar_notes('note 4')")
-        .code_is("42501");
+    bob.error("SELECT * FROM similar_notes('note 4')").code_is("42501");
     site.db.run("GRANT SELECT (id) ON notes TO bob");
-    bob.error("SELECT * FROM similar_notes('note 4')")
-        .code_is("42501");
+    bob.error("SELECT * FROM similar_notes('note 4')").code_is("42501");
     site.db.run("GRANT SELECT ON notes TO bob");
     assert_eq!(bob.int("SELECT id FROM similar_notes('note 4', 1)"), 4);
 }
@@ -66,31 +60,17 @@ fn row_security_holds_in_search() {
     let mut bob = site.session_as("bob");
     for _ in 0..7 {
         // Several times: a plan that was made for another role must not be used.
-        let owners = bob.column(
-            "SELECT DISTINCT n.owner FROM similar_notes('note 4', 50) s JOIN notes n USING (id)",
-        );
+        let owners = bob.column("SELECT DISTINCT n.owner FROM similar_notes('note 4', 50) s JOIN notes n USING (id)");
         assert_eq!(owners, ["bob"]);
-        assert_eq!(
-            bob.rows("SELECT id FROM similar_notes('note 4', 50)").len(),
-            10
-        );
+        assert_eq!(bob.rows("SELECT id FROM similar_notes('note 4', 50)").len(), 10);
     }
     // Without INHERIT: a member that inherits the owner's rights is exempt like the owner.
     site.db.run("ALTER ROLE bob NOINHERIT; GRANT alice TO bob");
     let mut both = site.session_as("bob");
     for _ in 0..7 {
-        assert_eq!(
-            both.rows("SELECT id FROM similar_notes('note 4', 50)")
-                .len(),
-            10
-        );
+        assert_eq!(both.rows("SELECT id FROM similar_notes('note 4', 50)").len(), 10);
         both.run("SET ROLE alice");
-        assert_eq!(
-            both.rows("SELECT id FROM similar_notes('note 4', 50)")
-                .len(),
-            20,
-            "the owner is exempt"
-        );
+        assert_eq!(both.rows("SELECT id FROM similar_notes('note 4', 50)").len(), 20, "the owner is exempt");
         both.run("RESET ROLE");
     }
 }
@@ -100,8 +80,7 @@ fn row_security_holds_in_search() {
 fn forced_row_security_loses_no_job() {
     let mut site = tenants();
     site.db.run("ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (owner = current_user)");
-    site.db
-        .run("INSERT INTO notes SELECT i, 'bob', 'hidden ' || i FROM generate_series(101, 110) i");
+    site.db.run("INSERT INTO notes SELECT i, 'bob', 'hidden ' || i FROM generate_series(101, 110) i");
     let state = site.until_state("notes", "blocked: ");
     println!("state under forced row security: {state}");
     assert!(state.contains("row"), "{state}");
@@ -116,26 +95,15 @@ fn the_views_show_only_tables_one_may_read() {
     site.messages("");
     site.fault(autoembed_stub::Fault::Poison("bad".to_owned()));
     site.db.run("INSERT INTO messages (content) VALUES ('bad')");
-    site.db
-        .until("SELECT count(*) FROM autoembed.failed_jobs", "1", PATIENCE);
+    site.db.until("SELECT count(*) FROM autoembed.failed_jobs", "1", PATIENCE);
     let mut bob = site.session_as("bob");
     for view in ["status", "failed_jobs", "requests"] {
-        assert_eq!(
-            bob.int(&format!("SELECT count(*) FROM autoembed.{view}")),
-            0,
-            "{view}"
-        );
+        assert_eq!(bob.int(&format!("SELECT count(*) FROM autoembed.{view}")), 0, "{view}");
     }
     let mut alice = site.session_as("alice");
-    assert_eq!(
-        alice.column("SELECT source::text FROM autoembed.status"),
-        ["notes"]
-    );
+    assert_eq!(alice.column("SELECT source::text FROM autoembed.status"), ["notes"]);
     site.db.run("GRANT SELECT ON messages TO bob");
-    assert_eq!(
-        bob.column("SELECT source::text FROM autoembed.status"),
-        ["messages"]
-    );
+    assert_eq!(bob.column("SELECT source::text FROM autoembed.status"), ["messages"]);
     assert_eq!(bob.int("SELECT count(*) FROM autoembed.failed_jobs"), 1);
 }
 
@@ -181,11 +149,7 @@ fn the_workers_rights_are_the_owners() {
     site.settle("bait", "body");
     site.settle("notes", "body");
     assert_eq!(site.db.column("SELECT DISTINCT who FROM seen"), ["alice"]);
-    assert!(
-        !site
-            .db
-            .yes("SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'")
-    );
+    assert!(!site.db.yes("SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'"));
     let via = site.db.column("SELECT DISTINCT via FROM seen ORDER BY 1");
     println!("the trojans ran in: {via:?}");
     assert!(via.len() >= 2, "{via:?}");

@@ -19,11 +19,7 @@ fn docs() -> Site {
 }
 
 fn ids(site: &mut Site, arguments: &str) -> Vec<i64> {
-    site.db
-        .column(&format!("SELECT id FROM similar_docs({arguments})"))
-        .iter()
-        .map(|id| id.parse().unwrap())
-        .collect()
+    site.db.column(&format!("SELECT id FROM similar_docs({arguments})")).iter().map(|id| id.parse().unwrap()).collect()
 }
 
 #[test]
@@ -34,21 +30,10 @@ fn k_and_min_similarity() {
     assert_eq!(ids(&mut site, "'doc 5', 3")[0], 5);
     assert_eq!(ids(&mut site, "'doc 5', k => 1000").len(), 302);
     assert_eq!(ids(&mut site, "'doc 5', 10, min_similarity => 0.999"), [5]);
-    assert_eq!(
-        ids(&mut site, "'nothing like it', 10, 0.99"),
-        Vec::<i64>::new()
-    );
-    let similarity: f64 = site
-        .db
-        .text("SELECT similarity FROM similar_docs('doc 5', 1)")
-        .parse()
-        .unwrap();
+    assert_eq!(ids(&mut site, "'nothing like it', 10, 0.99"), Vec::<i64>::new());
+    let similarity: f64 = site.db.text("SELECT similarity FROM similar_docs('doc 5', 1)").parse().unwrap();
     assert!((similarity - 1.0).abs() < 1e-5, "{similarity}");
-    assert_eq!(
-        site.db
-            .text("SELECT content FROM similar_docs('doc 77', 1)"),
-        "doc 77"
-    );
+    assert_eq!(site.db.text("SELECT content FROM similar_docs('doc 77', 1)"), "doc 77");
 }
 
 /// The order is that of the exact search in plain SQL.
@@ -59,9 +44,7 @@ fn the_ranking_is_the_exact_one() {
         let exact = site.db.column(&format!(
             "SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('{query}', 'stub'), id LIMIT 5"
         ));
-        let found = site
-            .db
-            .column(&format!("SELECT id FROM similar_docs('{query}', 5)"));
+        let found = site.db.column(&format!("SELECT id FROM similar_docs('{query}', 5)"));
         assert_eq!(found, exact, "{query}");
     }
 }
@@ -79,13 +62,8 @@ fn filters() {
     assert_eq!(colours(r#"{"colour": null}"#), ["none"]);
     assert_eq!(colours(r#"{"colour": []}"#), Vec::<String>::new());
     assert_eq!(colours("{}"), ["blue", "green", "none", "red"]);
-    assert_eq!(
-        colours(r#"{"colour": "no such colour"}"#),
-        Vec::<String>::new()
-    );
-    let count = |site: &mut Site, filter: &str| {
-        ids(site, &format!("'doc 5', 400, filter => '{filter}'")).len()
-    };
+    assert_eq!(colours(r#"{"colour": "no such colour"}"#), Vec::<String>::new());
+    let count = |site: &mut Site, filter: &str| ids(site, &format!("'doc 5', 400, filter => '{filter}'")).len();
     assert_eq!(count(&mut site, r#"{"size": 3}"#), 30);
     assert_eq!(count(&mut site, r#"{"size": "3"}"#), 30);
     assert_eq!(count(&mut site, r#"{"size": [1, 2], "colour": "red"}"#), 20);
@@ -94,22 +72,14 @@ fn filters() {
     assert_eq!(count(&mut site, r#"{"Odd \" name": "x1"}"#), 75);
     assert_eq!(count(&mut site, r#"{"id": [1, 2, 3]}"#), 3);
     assert_eq!(count(&mut site, r#"{"at": "1999-01-01"}"#), 0);
-    assert_eq!(
-        ids(
-            &mut site,
-            r#"'doc 5', 2, filter => '{"colour": "red", "size": 9}'"#
-        )
-        .len(),
-        2
-    );
+    assert_eq!(ids(&mut site, r#"'doc 5', 2, filter => '{"colour": "red", "size": 9}'"#).len(), 2);
 }
 
 /// With an index a filter that few rows pass must still give k rows.
 #[test]
 fn a_filter_that_few_rows_pass() {
     let mut site = Site::new();
-    site.db
-        .run("CREATE TABLE docs (id int PRIMARY KEY, content text, tenant int)");
+    site.db.run("CREATE TABLE docs (id int PRIMARY KEY, content text, tenant int)");
     site.db.run("INSERT INTO docs SELECT i, 'doc ' || i, i % 250 FROM generate_series(1, 5000) i; CREATE INDEX ON docs (tenant)");
     site.enable("docs", "content", "");
     site.settle("docs", "content");
@@ -118,10 +88,7 @@ fn a_filter_that_few_rows_pass() {
     for seqscan in ["on", "off"] {
         site.db.run(&format!("SET enable_seqscan = {seqscan}"));
         for tenant in [0, 7, 249] {
-            let found = ids(
-                &mut site,
-                &format!(r#"'anything', 10, filter => '{{"tenant": {tenant}}}'"#),
-            );
+            let found = ids(&mut site, &format!(r#"'anything', 10, filter => '{{"tenant": {tenant}}}'"#));
             assert_eq!(found.len(), 10, "tenant {tenant}, enable_seqscan {seqscan}");
             assert!(found.iter().all(|id| id % 250 == tenant));
         }
@@ -131,19 +98,11 @@ fn a_filter_that_few_rows_pass() {
 #[test]
 fn filters_that_are_wrong_or_hostile() {
     let mut site = docs();
-    site.db
-        .error(r#"SELECT * FROM similar_docs('x', filter => '{"colr": "red"}')"#)
-        .assert("42703", "colr");
-    site.db
-        .error(r#"SELECT * FROM similar_docs('x', filter => '["colour"]')"#)
-        .assert("22023", "");
-    site.db
-        .error(r#"SELECT * FROM similar_docs('x', filter => '"colour"')"#)
-        .assert("22023", "");
+    site.db.error(r#"SELECT * FROM similar_docs('x', filter => '{"colr": "red"}')"#).assert("42703", "colr");
+    site.db.error(r#"SELECT * FROM similar_docs('x', filter => '["colour"]')"#).assert("22023", "");
+    site.db.error(r#"SELECT * FROM similar_docs('x', filter => '"colour"')"#).assert("22023", "");
     // An object where a value belongs is no value of a text column to guess at.
-    site.db
-        .error(r#"SELECT * FROM similar_docs('x', filter => '{"size": {"gt": 3}}')"#)
-        .assert("22023", "size");
+    site.db.error(r#"SELECT * FROM similar_docs('x', filter => '{"size": {"gt": 3}}')"#).assert("22023", "size");
     for key in [
         "colour = 'red' OR true --",
         "colour\\\" IS NULL OR true --",
@@ -159,30 +118,14 @@ fn filters_that_are_wrong_or_hostile() {
         ));
         assert_eq!(error.code, "42703", "{key}: {error:?}");
     }
-    for value in [
-        "' OR true --",
-        "\\\\'; DROP TABLE docs; --",
-        "red') OR (1=1",
-        "$1",
-        "NULL",
-    ] {
+    for value in ["' OR true --", "\\\\'; DROP TABLE docs; --", "red') OR (1=1", "$1", "NULL"] {
         let filter = autoembed_tests::db::literal(&format!("{{\"colour\": \"{value}\"}}"));
-        assert_eq!(
-            ids(&mut site, &format!("'x', 400, filter => {filter}")),
-            Vec::<i64>::new(),
-            "{value}"
-        );
+        assert_eq!(ids(&mut site, &format!("'x', 400, filter => {filter}")), Vec::<i64>::new(), "{value}");
         let filter = autoembed_tests::db::literal(&format!("{{\"colour\": [\"{value}\"]}}"));
-        assert_eq!(
-            ids(&mut site, &format!("'x', 400, filter => {filter}")),
-            Vec::<i64>::new(),
-            "{value}"
-        );
+        assert_eq!(ids(&mut site, &format!("'x', 400, filter => {filter}")), Vec::<i64>::new(), "{value}");
     }
     assert_eq!(site.db.int("SELECT count(*) FROM docs"), 302);
-    let error = site
-        .db
-        .error(r#"SELECT * FROM similar_docs('x', filter => '{"size": "three"}')"#);
+    let error = site.db.error(r#"SELECT * FROM similar_docs('x', filter => '{"size": "three"}')"#);
     assert_eq!(error.code, "22P02", "{error:?}");
 }
 
@@ -191,36 +134,22 @@ fn odd_arguments() {
     let mut site = docs();
     assert_eq!(site.db.rows("SELECT * FROM similar_docs(NULL)").len(), 0);
     assert_eq!(site.db.rows("SELECT * FROM similar_docs('x', 0)").len(), 0);
-    site.db
-        .error("SELECT * FROM similar_docs('x', -1)")
-        .assert("22023", "k");
-    site.db
-        .error("SELECT * FROM similar_docs('x', mode => 'psychic')")
-        .assert("22023", "psychic");
+    site.db.error("SELECT * FROM similar_docs('x', -1)").assert("22023", "k");
+    site.db.error("SELECT * FROM similar_docs('x', mode => 'psychic')").assert("22023", "psychic");
 }
 
 #[test]
 fn a_schema_that_is_not_on_the_search_path() {
     let mut site = Site::new();
-    site.db
-        .run("CREATE SCHEMA shop; CREATE TABLE shop.items (id int PRIMARY KEY, name text)");
+    site.db.run("CREATE SCHEMA shop; CREATE TABLE shop.items (id int PRIMARY KEY, name text)");
     site.enable("shop.items", "name", "");
-    site.db
-        .run("INSERT INTO shop.items SELECT i, 'item ' || i FROM generate_series(1, 20) i");
+    site.db.run("INSERT INTO shop.items SELECT i, 'item ' || i FROM generate_series(1, 20) i");
     site.settle("shop.items", "name");
     for path in ["''", "pg_catalog", "shop, pg_temp"] {
         site.db.run(&format!("SET search_path = {path}"));
+        assert_eq!(site.db.int("SELECT id FROM shop.similar_items('item 7', 1)"), 7);
         assert_eq!(
-            site.db
-                .int("SELECT id FROM shop.similar_items('item 7', 1)"),
-            7
-        );
-        assert_eq!(
-            site.db
-                .rows(
-                    "SELECT id FROM shop.similar_items('item 7', 5, filter => '{\"id\": [1, 2]}')"
-                )
-                .len(),
+            site.db.rows("SELECT id FROM shop.similar_items('item 7', 5, filter => '{\"id\": [1, 2]}')").len(),
             2
         );
     }
@@ -238,8 +167,7 @@ fn decoys_on_the_search_path() {
          SET search_path = decoy, public, pg_catalog",
     );
     assert_eq!(ids(&mut site, "'doc 9', 1"), [9]);
-    site.db
-        .run("INSERT INTO public.docs (id, content) VALUES (400, 'with decoys')");
+    site.db.run("INSERT INTO public.docs (id, content) VALUES (400, 'with decoys')");
     site.settle("public.docs", "content");
 }
 
@@ -247,23 +175,20 @@ fn decoys_on_the_search_path() {
 fn plain_sql_uses_the_index() {
     let mut site = docs();
     assert_eq!(
-        site.db.column(
-            "SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3"
-        )[0],
+        site.db.column("SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3")[0],
         "8"
     );
     site.db.until("SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam WHERE m.amname = 'hnsw' AND i.indisvalid", "1", PATIENCE);
-    site.db
-        .run("SET enable_seqscan = off; SET enable_sort = off");
-    let plan = site.db.column("EXPLAIN (COSTS OFF) SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3").join("\n");
-    assert!(
-        plan.contains("Index Scan using") && plan.contains("<=>"),
-        "{plan}"
-    );
+    site.db.run("SET enable_seqscan = off; SET enable_sort = off");
+    let plan = site
+        .db
+        .column(
+            "EXPLAIN (COSTS OFF) SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3",
+        )
+        .join("\n");
+    assert!(plan.contains("Index Scan using") && plan.contains("<=>"), "{plan}");
     assert_eq!(
-        site.db.column(
-            "SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3"
-        )[0],
+        site.db.column("SELECT id FROM docs ORDER BY embedding <=> autoembed.embed('doc 8', 'stub') LIMIT 3")[0],
         "8"
     );
 }

@@ -11,11 +11,9 @@ fn a_text_edited_while_its_request_is_under_way() {
     site.insert(1, 10);
     site.settle("messages", "content");
     site.stub.hold();
-    site.db
-        .run("UPDATE messages SET content = 'first edit ' || id");
+    site.db.run("UPDATE messages SET content = 'first edit ' || id");
     site.wait_held(1);
-    site.db
-        .run("UPDATE messages SET content = 'second edit ' || id WHERE id <= 5");
+    site.db.run("UPDATE messages SET content = 'second edit ' || id WHERE id <= 5");
     site.stub.release();
     site.settle("messages", "content");
     site.until_idle("messages");
@@ -45,16 +43,11 @@ fn edited_in_an_open_transaction_while_the_answer_comes() {
     site.settle("messages", "content");
     let mut user = site.session();
     site.stub.hold();
-    site.db
-        .run("UPDATE messages SET content = 'old edit ' || id");
+    site.db.run("UPDATE messages SET content = 'old edit ' || id");
     site.wait_held(1);
     user.run("BEGIN; UPDATE messages SET content = 'new edit' WHERE id = 2");
     site.stub.release();
-    site.db.until(
-        "SELECT count(*) FROM messages WHERE id <> 2 AND embedding IS NULL",
-        "0",
-        PATIENCE,
-    );
+    site.db.until("SELECT count(*) FROM messages WHERE id <> 2 AND embedding IS NULL", "0", PATIENCE);
     user.run("COMMIT");
     site.settle("messages", "content");
     site.until_idle("messages");
@@ -103,7 +96,9 @@ fn a_storm_of_edits() {
                         0 => db.run(&format!("INSERT INTO messages (content) VALUES ('new {writer}/{n}')")),
                         1 => db.run(&format!("DELETE FROM messages WHERE id = {}", 200 + n * 4 + writer)),
                         2 => db.run(&format!("UPDATE messages SET content = NULL WHERE id = {id}")),
-                        3 => db.run(&format!("BEGIN; UPDATE messages SET content = 'undone' WHERE id = {id}; ROLLBACK")),
+                        3 => {
+                            db.run(&format!("BEGIN; UPDATE messages SET content = 'undone' WHERE id = {id}; ROLLBACK"))
+                        }
                         _ => db.run(&format!("UPDATE messages SET content = 'edit {writer}/{n}' WHERE id = {id}")),
                     }
                 }
@@ -113,9 +108,6 @@ fn a_storm_of_edits() {
     let rows = site.settle("messages", "content");
     site.until_idle("messages");
     vectors::assert_all_vectors(&mut site.db, "messages", "content", "embedding", 16);
-    println!(
-        "{rows} rows after the storm, {} requests",
-        site.stub.stats().requests
-    );
+    println!("{rows} rows after the storm, {} requests", site.stub.stats().requests);
     assert_eq!(site.failed("messages"), 0);
 }

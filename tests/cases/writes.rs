@@ -6,16 +6,9 @@ use std::io::Write as _;
 #[test]
 fn copy() {
     let mut site = Site::with_messages();
-    copy_in(
-        &mut site.db,
-        "COPY messages (content) FROM STDIN",
-        (1..=2000).map(|n| format!("copied {n}\n")),
-    );
+    copy_in(&mut site.db, "COPY messages (content) FROM STDIN", (1..=2000).map(|n| format!("copied {n}\n")));
     assert_eq!(site.settle("messages", "content"), 2000);
-    println!(
-        "COPY of 2,000 rows: {} requests",
-        site.stub.stats().requests
-    );
+    println!("COPY of 2,000 rows: {} requests", site.stub.stats().requests);
 }
 
 fn copy_in(db: &mut Db, sql: &str, lines: impl Iterator<Item = String>) {
@@ -29,11 +22,9 @@ fn copy_in(db: &mut Db, sql: &str, lines: impl Iterator<Item = String>) {
 #[test]
 fn upsert() {
     let mut site = Site::new();
-    site.db
-        .run("CREATE TABLE kv (k text PRIMARY KEY, v text, hits int DEFAULT 1)");
+    site.db.run("CREATE TABLE kv (k text PRIMARY KEY, v text, hits int DEFAULT 1)");
     site.enable("kv", "v", "");
-    site.db
-        .run("INSERT INTO kv SELECT 'k' || i, 'v' || i FROM generate_series(1, 50) i");
+    site.db.run("INSERT INTO kv SELECT 'k' || i, 'v' || i FROM generate_series(1, 50) i");
     site.settle("kv", "v");
     site.db.run(
         "INSERT INTO kv SELECT 'k' || i, 'new v' || i FROM generate_series(41, 60) i ON CONFLICT (k) DO UPDATE SET v = excluded.v",
@@ -52,14 +43,10 @@ fn upsert() {
 #[test]
 fn merge() {
     let mut site = Site::new();
-    site.db.run(
-        "CREATE TABLE stock (id int PRIMARY KEY, name text); CREATE TABLE news (id int, name text)",
-    );
+    site.db.run("CREATE TABLE stock (id int PRIMARY KEY, name text); CREATE TABLE news (id int, name text)");
     site.enable("stock", "name", "");
-    site.db
-        .run("INSERT INTO stock SELECT i, 'name ' || i FROM generate_series(1, 20) i");
-    site.db
-        .run("INSERT INTO news SELECT i, 'news ' || i FROM generate_series(11, 40) i");
+    site.db.run("INSERT INTO stock SELECT i, 'name ' || i FROM generate_series(1, 20) i");
+    site.db.run("INSERT INTO news SELECT i, 'news ' || i FROM generate_series(11, 40) i");
     site.db.run(
         "MERGE INTO stock s USING news n ON s.id = n.id WHEN MATCHED AND n.id = 11 THEN DELETE
          WHEN MATCHED THEN UPDATE SET name = n.name WHEN NOT MATCHED THEN INSERT VALUES (n.id, n.name)",
@@ -72,20 +59,9 @@ fn insert_select_of_many_rows_takes_few_requests() {
     let mut site = Site::with_messages();
     site.stub.reset_stats();
     site.insert(1, 10_000);
-    assert_eq!(
-        site.settle_within(
-            "messages",
-            "content",
-            "embedding",
-            autoembed_tests::wait::seconds(60)
-        ),
-        10_000
-    );
+    assert_eq!(site.settle_within("messages", "content", "embedding", autoembed_tests::wait::seconds(60)), 10_000);
     let stats = site.stub.stats();
-    println!(
-        "10,000 rows: {} requests, {} inputs",
-        stats.requests, stats.inputs
-    );
+    println!("10,000 rows: {} requests, {} inputs", stats.requests, stats.inputs);
     // 2,048 inputs a request: five is the least there can be.
     assert!(stats.requests <= 8, "{} requests", stats.requests);
     assert_eq!(stats.inputs, 10_000);
@@ -94,14 +70,11 @@ fn insert_select_of_many_rows_takes_few_requests() {
 #[test]
 fn rows_written_and_deleted_at_once() {
     let mut site = Site::with_messages();
-    site.db.run(
-        "BEGIN; INSERT INTO messages (content) VALUES ('gone soon'); DELETE FROM messages; COMMIT",
-    );
+    site.db.run("BEGIN; INSERT INTO messages (content) VALUES ('gone soon'); DELETE FROM messages; COMMIT");
     site.stub.hold();
     site.insert(1, 10);
     site.wait_held(1);
-    site.db
-        .run("DELETE FROM messages WHERE content <> 'text 3'");
+    site.db.run("DELETE FROM messages WHERE content <> 'text 3'");
     site.stub.release();
     assert_eq!(site.settle("messages", "content"), 1);
     site.until_idle("messages");
@@ -122,8 +95,7 @@ fn cascades_of_foreign_keys() {
     site.enable("book", input, "");
     site.db.run("INSERT INTO author VALUES ('A'), ('B'); INSERT INTO book SELECT i, chr(65 + i % 2), 'book ' || i FROM generate_series(1, 10) i");
     site.settle("book", input);
-    site.db
-        .run("UPDATE author SET name = 'C' WHERE name = 'A'; DELETE FROM author WHERE name = 'B'");
+    site.db.run("UPDATE author SET name = 'C' WHERE name = 'A'; DELETE FROM author WHERE name = 'B'");
     site.settle("book", input);
 }
 
@@ -138,9 +110,12 @@ fn a_before_trigger_that_edits_the_text() {
     site.insert(1, 5);
     site.settle("messages", "content");
     // The statement names another column only: the trigger changes the text.
-    site.db
-        .run("UPDATE messages SET note = 'noted' WHERE id = 2");
-    site.db.until_true("(SELECT content = 'TEXT 2 [noted]' OR content LIKE 'TEXT 2 [noted]%' FROM messages WHERE id = 2)", "SELECT content FROM messages", autoembed_tests::site::PATIENCE);
+    site.db.run("UPDATE messages SET note = 'noted' WHERE id = 2");
+    site.db.until_true(
+        "(SELECT content = 'TEXT 2 [noted]' OR content LIKE 'TEXT 2 [noted]%' FROM messages WHERE id = 2)",
+        "SELECT content FROM messages",
+        autoembed_tests::site::PATIENCE,
+    );
 }
 
 /// The worker's own UPDATE fires the user's triggers: none of it may queue the row again.
@@ -161,11 +136,7 @@ fn a_trigger_on_update_makes_no_loop() {
     }
     site.until_idle("messages");
     assert_eq!(site.inputs().len(), 20);
-    assert_eq!(
-        site.db.int("SELECT max(version) FROM messages"),
-        1,
-        "each row was written once"
-    );
+    assert_eq!(site.db.int("SELECT max(version) FROM messages"), 1, "each row was written once");
 }
 
 /// A user's AFTER trigger that changes the text again, and one that fails.
@@ -179,11 +150,7 @@ fn triggers_that_write_or_fail() {
     );
     site.insert(1, 5);
     site.settle("messages", "content");
-    assert_eq!(
-        site.db
-            .int("SELECT count(*) FROM messages WHERE content LIKE '%(edited)'"),
-        5
-    );
+    assert_eq!(site.db.int("SELECT count(*) FROM messages WHERE content LIKE '%(edited)'"), 5);
 
     site.db.run(
         "CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -191,13 +158,8 @@ fn triggers_that_write_or_fail() {
          CREATE TRIGGER picky BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION picky()",
     );
     site.db.run("INSERT INTO messages (content) SELECT CASE WHEN i = 7 THEN 'a bad row' ELSE 'good ' || i END FROM generate_series(1, 20) i");
-    site.db.until(
-        "SELECT count(*) FROM messages WHERE embedding IS NULL",
-        "1",
-        autoembed_tests::site::PATIENCE,
-    );
-    site.db
-        .run("DROP TRIGGER picky ON messages; SELECT autoembed.retry_failed('messages')");
+    site.db.until("SELECT count(*) FROM messages WHERE embedding IS NULL", "1", autoembed_tests::site::PATIENCE);
+    site.db.run("DROP TRIGGER picky ON messages; SELECT autoembed.retry_failed('messages')");
     site.settle("messages", "content");
 }
 
@@ -207,19 +169,14 @@ fn a_table_renamed_and_altered() {
     site.insert(1, 5);
     site.settle("messages", "content");
     site.db.run("ALTER TABLE messages RENAME TO letters; CREATE SCHEMA moved; ALTER TABLE letters SET SCHEMA moved");
-    site.db
-        .run("INSERT INTO moved.letters (content) VALUES ('after the move')");
+    site.db.run("INSERT INTO moved.letters (content) VALUES ('after the move')");
     assert_eq!(site.settle("moved.letters", "content"), 6);
     site.db.run("ALTER TABLE moved.letters RENAME content TO body; ALTER TABLE moved.letters RENAME id TO number");
     site.db.run("INSERT INTO moved.letters (body) VALUES ('after the renaming'); UPDATE moved.letters SET body = 'edited' WHERE number = 1");
     assert_eq!(site.settle("moved.letters", "body"), 7);
-    site.db.run("ALTER TABLE moved.letters RENAME embedding TO vec; INSERT INTO moved.letters (body) VALUES ('with vec')");
-    site.settle_within(
-        "moved.letters",
-        "body",
-        "vec",
-        autoembed_tests::site::PATIENCE,
-    );
+    site.db
+        .run("ALTER TABLE moved.letters RENAME embedding TO vec; INSERT INTO moved.letters (body) VALUES ('with vec')");
+    site.settle_within("moved.letters", "body", "vec", autoembed_tests::site::PATIENCE);
 }
 
 #[test]
@@ -229,12 +186,9 @@ fn users_do_not_wait_for_each_other() {
     site.settle("messages", "content");
     let mut other = site.session();
     // Both queue jobs for the same rows' neighbours in open transactions; neither may wait.
-    site.db.run(
-        "SET lock_timeout = '2s'; BEGIN; UPDATE messages SET content = 'left ' || id WHERE id <= 5",
-    );
+    site.db.run("SET lock_timeout = '2s'; BEGIN; UPDATE messages SET content = 'left ' || id WHERE id <= 5");
     other.run("SET lock_timeout = '2s'; BEGIN; UPDATE messages SET content = 'right ' || id WHERE id > 5; INSERT INTO messages (content) VALUES ('new')");
-    site.db
-        .run("INSERT INTO messages (content) VALUES ('new'); COMMIT");
+    site.db.run("INSERT INTO messages (content) VALUES ('new'); COMMIT");
     other.run("COMMIT");
     assert_eq!(site.settle("messages", "content"), 12);
 }

@@ -78,9 +78,7 @@ impl Builder {
         };
         template::copy_to(&cluster.data(), &account)?;
         std::io::Write::write_all(
-            &mut OpenOptions::new()
-                .append(true)
-                .open(cluster.data().join("postgresql.conf"))?,
+            &mut OpenOptions::new().append(true).open(cluster.data().join("postgresql.conf"))?,
             self.conf(&cluster).as_bytes(),
         )?;
         cluster.launch()?;
@@ -105,17 +103,11 @@ impl Builder {
         if !self.durable {
             lines.extend([("fsync", "off"), ("full_page_writes", "off")]);
         }
-        lines.extend(
-            self.settings
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
-        lines
-            .iter()
-            .fold("\n".to_owned(), |mut conf, (name, value)| {
-                let _ = writeln!(conf, "{name} = '{}'", value.replace('\'', "''"));
-                conf
-            })
+        lines.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        lines.iter().fold("\n".to_owned(), |mut conf, (name, value)| {
+            let _ = writeln!(conf, "{name} = '{}'", value.replace('\'', "''"));
+            conf
+        })
     }
 }
 
@@ -146,25 +138,15 @@ impl Cluster {
     /// A session of `user`. Panics when the server refuses it.
     #[must_use]
     pub fn client_as(&self, database: &str, user: &str) -> Db {
-        self.try_client_as(database, user).unwrap_or_else(|e| {
-            panic!(
-                "no session for {user} in {database}: {}",
-                crate::db::explain(&e)
-            )
-        })
+        self.try_client_as(database, user)
+            .unwrap_or_else(|e| panic!("no session for {user} in {database}: {}", crate::db::explain(&e)))
     }
 
     /// A session of `user`. Errors: the server's.
     pub fn try_client_as(&self, database: &str, user: &str) -> Result<Db, postgres::Error> {
         let mut config = postgres::Config::new();
-        config
-            .host_path(self.folder.path())
-            .port(5432)
-            .user(user)
-            .dbname(database);
-        config
-            .application_name("autoembed-tests")
-            .connect_timeout(seconds(10));
+        config.host_path(self.folder.path()).port(5432).user(user).dbname(database);
+        config.application_name("autoembed-tests").connect_timeout(seconds(10));
         config.connect(postgres::NoTls).map(Db::from)
     }
 
@@ -172,20 +154,7 @@ impl Cluster {
     #[must_use]
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let mut psql = find::command(self.bindir.join("psql"), &self.account);
-        psql.args([
-            "-X",
-            "-A",
-            "-t",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "-d",
-            database,
-            "-c",
-            sql,
-        ]);
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]);
         psql.arg("-h").arg(self.folder.path());
         find::run(&mut psql).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -200,18 +169,15 @@ impl Cluster {
     #[must_use]
     pub fn tool(&self, name: &str) -> std::process::Command {
         let mut tool = find::command(self.bindir.join(name), &self.account);
-        tool.env("PGHOST", self.folder.path())
-            .env("PGUSER", "postgres");
+        tool.env("PGHOST", self.folder.path()).env("PGUSER", "postgres");
         tool
     }
 
     /// Everything the server has written to its log.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(self.log_path()).map_or_else(
-            |_| String::new(),
-            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
-        )
+        std::fs::read(self.log_path())
+            .map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The log's last `lines` lines.
@@ -226,13 +192,8 @@ impl Cluster {
     /// does not show, so this is the count of crash recoveries together with the start time.
     #[must_use]
     pub fn postmaster_start_time(&self) -> String {
-        let start = self
-            .client("postgres")
-            .text("SELECT pg_postmaster_start_time()::text");
-        let crashes = self
-            .log()
-            .matches("all server processes terminated; reinitializing")
-            .count();
+        let start = self.client("postgres").text("SELECT pg_postmaster_start_time()::text");
+        let crashes = self.log().matches("all server processes terminated; reinitializing").count();
         format!("{start}, {crashes} crashes")
     }
 
@@ -250,8 +211,7 @@ impl Cluster {
     #[must_use]
     pub fn wait_worker(&self, database: &str, timeout: Duration) -> i32 {
         eventually(&format!("a worker in {database}"), timeout, || {
-            self.worker_pid(database)
-                .ok_or_else(|| format!("none; log:\n{}", self.log_tail(15)))
+            self.worker_pid(database).ok_or_else(|| format!("none; log:\n{}", self.log_tail(15)))
         })
     }
 
@@ -274,10 +234,7 @@ impl Cluster {
     #[must_use]
     pub fn postmaster_pid(&self) -> i32 {
         let child = self.child();
-        let id = child
-            .as_ref()
-            .map(Child::id)
-            .unwrap_or_else(|| panic!("the server is stopped"));
+        let id = child.as_ref().map(Child::id).unwrap_or_else(|| panic!("the server is stopped"));
         i32::try_from(id).expect("process ids fit")
     }
 
@@ -302,10 +259,7 @@ impl Cluster {
         }
         let _ = kill(pid, Signal::SIGQUIT);
         let _ = child.wait();
-        panic!(
-            "the server did not stop ({mode:?}) within a minute; log:\n{}",
-            self.log_tail(30)
-        );
+        panic!("the server did not stop ({mode:?}) within a minute; log:\n{}", self.log_tail(30));
     }
 
     /// Starts the server again after [`Cluster::stop`] or the death of its main process.
@@ -324,24 +278,14 @@ impl Cluster {
     /// Waits until the server takes sessions, as after a crash.
     pub fn wait_ready(&self, timeout: Duration) {
         eventually("the server takes sessions", timeout, || {
-            self.try_client_as("postgres", "postgres")
-                .map(drop)
-                .map_err(|e| e.to_string())
+            self.try_client_as("postgres", "postgres").map(drop).map_err(|e| e.to_string())
         });
     }
 
     fn launch(&self) -> io::Result<()> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut server = find::command(self.bindir.join("postgres"), &self.account);
-        server
-            .arg("-D")
-            .arg(self.data())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        server.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Its own group: a Ctrl-C at the terminal is for the test, which then stops the server in good order.
         server.process_group(0);
         *self.child() = Some(server.spawn()?);
@@ -350,24 +294,14 @@ impl Cluster {
             match self.try_client_as("postgres", "postgres") {
                 Ok(_) => return Ok(()),
                 Err(e) if start.elapsed() > seconds(60) => {
-                    return Err(io::Error::other(format!(
-                        "no session after a minute: {e}\n{}",
-                        self.log_tail(30)
-                    )));
+                    return Err(io::Error::other(format!("no session after a minute: {e}\n{}", self.log_tail(30))));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
-            let ended = self
-                .child()
-                .as_mut()
-                .and_then(|child| child.try_wait().transpose())
-                .transpose()?;
+            let ended = self.child().as_mut().and_then(|child| child.try_wait().transpose()).transpose()?;
             if let Some(status) = ended {
                 *self.child() = None;
-                return Err(io::Error::other(format!(
-                    "the server ended with {status}:\n{}",
-                    self.log_tail(30)
-                )));
+                return Err(io::Error::other(format!("the server ended with {status}:\n{}", self.log_tail(30))));
             }
         }
     }
@@ -389,27 +323,19 @@ impl Cluster {
 #[must_use]
 pub fn crash_lines(log: &str) -> Vec<&str> {
     const SIGNS: [&str; 4] = ["PANIC:", "segfault", "was terminated by signal", "TRAP:"];
-    log.lines()
-        .filter(|line| SIGNS.iter().any(|sign| line.contains(sign)))
-        .collect()
+    log.lines().filter(|line| SIGNS.iter().any(|sign| line.contains(sign))).collect()
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         let failing = std::thread::panicking();
         if failing {
-            eprintln!(
-                "--- server log, last 40 lines ---\n{}\n---",
-                self.log_tail(40)
-            );
+            eprintln!("--- server log, last 40 lines ---\n{}\n---", self.log_tail(40));
         }
         if failing {
             // A second panic while the first unwinds would abort the whole run.
             if let Some(mut child) = self.child().take() {
-                let _ = kill(
-                    Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)),
-                    Signal::SIGQUIT,
-                );
+                let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), Signal::SIGQUIT);
                 let _ = child.wait();
             }
             return;
@@ -418,10 +344,7 @@ impl Drop for Cluster {
         let log = self.log();
         let crashes = crash_lines(&log);
         if !self.crash_expected.load(Ordering::Relaxed) {
-            assert!(
-                crashes.is_empty(),
-                "the server's log tells of a crash: {crashes:#?}"
-            );
+            assert!(crashes.is_empty(), "the server's log tells of a crash: {crashes:#?}");
         }
     }
 }

@@ -57,11 +57,7 @@ impl Db {
         Ok(messages
             .iter()
             .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|i| row.get(i).map(str::to_owned))
-                        .collect(),
-                ),
+                SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
                 _ => None,
             })
             .collect())
@@ -69,37 +65,28 @@ impl Db {
 
     /// The rows of a query. Panics on an error.
     pub fn rows(&mut self, sql: &str) -> Vec<Row> {
-        self.try_rows(sql)
-            .unwrap_or_else(|e| panic!("{}\n  in: {sql}", explain(&e)))
+        self.try_rows(sql).unwrap_or_else(|e| panic!("{}\n  in: {sql}", explain(&e)))
     }
 
     /// The first column of all rows, NULL as "NULL".
     pub fn column(&mut self, sql: &str) -> Vec<String> {
-        self.rows(sql)
-            .into_iter()
-            .map(|mut row| row.swap_remove(0).unwrap_or_else(|| "NULL".to_owned()))
-            .collect()
+        self.rows(sql).into_iter().map(|mut row| row.swap_remove(0).unwrap_or_else(|| "NULL".to_owned())).collect()
     }
 
     /// The first value of the first row: `None` where there is no row or it is NULL.
     pub fn maybe(&mut self, sql: &str) -> Option<String> {
-        self.rows(sql)
-            .into_iter()
-            .next()
-            .and_then(|row| row.into_iter().next().flatten())
+        self.rows(sql).into_iter().next().and_then(|row| row.into_iter().next().flatten())
     }
 
     /// The first value of the first row. Panics where there is none, or it is NULL.
     pub fn text(&mut self, sql: &str) -> String {
-        self.maybe(sql)
-            .unwrap_or_else(|| panic!("no value from: {sql}"))
+        self.maybe(sql).unwrap_or_else(|| panic!("no value from: {sql}"))
     }
 
     /// The first value as an integer.
     pub fn int(&mut self, sql: &str) -> i64 {
         let text = self.text(sql);
-        text.parse()
-            .unwrap_or_else(|_| panic!("not an integer: {text}\n  from: {sql}"))
+        text.parse().unwrap_or_else(|_| panic!("not an integer: {text}\n  from: {sql}"))
     }
 
     /// The first value as a boolean.
@@ -111,8 +98,7 @@ impl Db {
     pub fn error(&mut self, sql: &str) -> SqlError {
         match self.0.simple_query(sql) {
             Ok(_) => panic!("no error from: {sql}"),
-            Err(e) => SqlError::of(&e)
-                .unwrap_or_else(|| panic!("not an answer of the server: {e}\n  in: {sql}")),
+            Err(e) => SqlError::of(&e).unwrap_or_else(|| panic!("not an answer of the server: {e}\n  in: {sql}")),
         }
     }
 
@@ -130,11 +116,7 @@ impl Db {
             if self.yes(&format!("SELECT coalesce(({condition}), false)")) {
                 return Ok(());
             }
-            Err(if look.is_empty() {
-                "false".to_owned()
-            } else {
-                format!("{:?}", self.rows(look))
-            })
+            Err(if look.is_empty() { "false".to_owned() } else { format!("{:?}", self.rows(look)) })
         });
     }
 }
@@ -156,24 +138,12 @@ impl SqlError {
     /// `part`, and a hint.
     pub fn assert(&self, code: &str, part: &str) {
         assert_eq!(self.code, code, "wrong SQLSTATE: {self:?}");
-        assert!(
-            self.message.contains(part),
-            "the message lacks {part:?}: {self:?}"
-        );
+        assert!(self.message.contains(part), "the message lacks {part:?}: {self:?}");
         let first = self.message.chars().next().unwrap_or('A');
         // A message may begin with a quoted or a reserved name, but not with a capital.
-        assert!(
-            !first.is_uppercase(),
-            "the message begins with a capital: {self:?}"
-        );
-        assert!(
-            !self.message.ends_with('.'),
-            "the message ends with a full stop: {self:?}"
-        );
-        assert!(
-            !self.message.contains('\n'),
-            "the message has several lines: {self:?}"
-        );
+        assert!(!first.is_uppercase(), "the message begins with a capital: {self:?}");
+        assert!(!self.message.ends_with('.'), "the message ends with a full stop: {self:?}");
+        assert!(!self.message.contains('\n'), "the message has several lines: {self:?}");
         assert!(self.hint.len() > 10, "no hint: {self:?}");
     }
 }
@@ -183,12 +153,7 @@ impl SqlError {
 pub fn explain(error: &postgres::Error) -> String {
     SqlError::of(error).map_or_else(
         || error.to_string(),
-        |e| {
-            format!(
-                "ERROR {}: {}\n  detail: {}\n  hint: {}",
-                e.code, e.message, e.detail, e.hint
-            )
-        },
+        |e| format!("ERROR {}: {}\n  detail: {}\n  hint: {}", e.code, e.message, e.detail, e.hint),
     )
 }
 
@@ -196,9 +161,5 @@ pub fn explain(error: &postgres::Error) -> String {
 #[must_use]
 pub fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') {
-        format!("E'{}'", doubled.replace('\\', "\\\\"))
-    } else {
-        format!("'{doubled}'")
-    }
+    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
 }

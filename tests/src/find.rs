@@ -23,41 +23,23 @@ pub struct Account {
 pub fn account() -> io::Result<Account> {
     let me = nix::unistd::geteuid();
     if !me.is_root() {
-        return Ok(Account {
-            uid: me.as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-            switched: false,
-        });
+        return Ok(Account { uid: me.as_raw(), gid: nix::unistd::getegid().as_raw(), switched: false });
     }
     for name in ["postgres", "nobody"] {
         if let Some(user) = nix::unistd::User::from_name(name)? {
-            return Ok(Account {
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-                switched: true,
-            });
+            return Ok(Account { uid: user.uid.as_raw(), gid: user.gid.as_raw(), switched: true });
         }
     }
-    Err(io::Error::other(
-        "no account to run the server as: create a user named postgres",
-    ))
+    Err(io::Error::other("no account to run the server as: create a user named postgres"))
 }
 
 /// The folder of the server's programs: `$PG_CONFIG --bindir`, else that of the newest
 /// `/usr/lib/postgresql/*/bin/pg_config` (Debian's layout), else of the `pg_config` on the PATH.
 pub fn bindir() -> io::Result<PathBuf> {
-    let output = Command::new(pg_config())
-        .arg("--bindir")
-        .output()
-        .map_err(|e| {
-            io::Error::new(
-                e.kind(),
-                format!("pg_config did not run ({e}): set PG_CONFIG to the server's pg_config"),
-            )
-        })?;
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
+    let output = Command::new(pg_config()).arg("--bindir").output().map_err(|e| {
+        io::Error::new(e.kind(), format!("pg_config did not run ({e}): set PG_CONFIG to the server's pg_config"))
+    })?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 /// The `pg_config` that names the server under test.
@@ -77,21 +59,14 @@ pub fn pg_config() -> PathBuf {
         })
         .collect();
     found.sort();
-    found
-        .pop()
-        .map_or_else(|| PathBuf::from("pg_config"), |(_, program)| program)
+    found.pop().map_or_else(|| PathBuf::from("pg_config"), |(_, program)| program)
 }
 
 /// A command that runs as `account` with an empty environment: a `RUST_BACKTRACE` that reached the server would put
 /// backtraces into the messages clients see, and a `PGHOST` would send a tool to another server.
 pub fn command(program: impl AsRef<OsStr>, account: &Account) -> Command {
     let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("LC_ALL", "C.UTF-8")
-        .current_dir("/")
-        .stdin(Stdio::null());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8").current_dir("/").stdin(Stdio::null());
     if account.switched {
         command.uid(account.uid).gid(account.gid);
     }
@@ -100,12 +75,9 @@ pub fn command(program: impl AsRef<OsStr>, account: &Account) -> Command {
 
 /// Runs `command` to its end. Errors: it did not start, or it failed; the message holds its output.
 pub fn run(command: &mut Command) -> io::Result<String> {
-    let output = command.output().map_err(|e| {
-        io::Error::new(
-            e.kind(),
-            format!("{}: {e}", Path::new(command.get_program()).display()),
-        )
-    })?;
+    let output = command
+        .output()
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", Path::new(command.get_program()).display())))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

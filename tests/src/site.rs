@@ -64,20 +64,12 @@ impl SiteBuilder {
     /// Everything up and running. Panics with the reason where something is not.
     #[must_use]
     pub fn start(self) -> Site {
-        let stub =
-            Stub::start(config(self.dims)).unwrap_or_else(|e| panic!("the embedding server: {e}"));
+        let stub = Stub::start(config(self.dims)).unwrap_or_else(|e| panic!("the embedding server: {e}"));
         let cluster = self.cluster.start();
-        cluster
-            .client("postgres")
-            .run(&format!("CREATE DATABASE {DATABASE}"));
+        cluster.client("postgres").run(&format!("CREATE DATABASE {DATABASE}"));
         let mut db = cluster.client(DATABASE);
         db.run("CREATE EXTENSION autoembed CASCADE");
-        let mut site = Site {
-            db,
-            cluster,
-            stub,
-            dims: self.dims,
-        };
+        let mut site = Site { db, cluster, stub, dims: self.dims };
         site.create_model("stub", &self.model_arguments);
         site
     }
@@ -128,7 +120,8 @@ impl Site {
 
     /// Creates and enables `messages (id, content, note)`; `more` are further arguments of `enable`.
     pub fn messages(&mut self, more: &str) {
-        self.db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text, note text)");
+        self.db
+            .run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text, note text)");
         self.enable("messages", "content", more);
     }
 
@@ -144,7 +137,8 @@ impl Site {
 
     /// Inserts the texts `text <from>` to `text <to>` into `messages` in one statement.
     pub fn insert(&mut self, from: usize, to: usize) {
-        self.db.run(&format!("INSERT INTO messages (content) SELECT 'text ' || i FROM generate_series({from}, {to}) i"));
+        self.db
+            .run(&format!("INSERT INTO messages (content) SELECT 'text ' || i FROM generate_series({from}, {to}) i"));
     }
 
     /// Another session of the superuser.
@@ -172,13 +166,7 @@ impl Site {
     }
 
     /// [`Site::settle`] for another column or another patience.
-    pub fn settle_within(
-        &mut self,
-        table: &str,
-        text: &str,
-        vector: &str,
-        patience: Duration,
-    ) -> usize {
+    pub fn settle_within(&mut self, table: &str, text: &str, vector: &str, patience: Duration) -> usize {
         vectors::until_all_vectors(&mut self.db, table, text, vector, self.dims, patience)
     }
 
@@ -190,27 +178,15 @@ impl Site {
     /// Inserts a row into `messages` and waits for its vector: what was queued before it has then been looked at, which
     /// is how a test proves that something was *not* done.
     pub fn marker(&mut self) {
-        let id = self.db.int(
-            "INSERT INTO messages (content) VALUES ('marker ' || gen_random_uuid()) RETURNING id",
-        );
-        self.db.until(
-            &format!("SELECT embedding IS NOT NULL FROM messages WHERE id = {id}"),
-            "t",
-            PATIENCE,
-        );
+        let id = self.db.int("INSERT INTO messages (content) VALUES ('marker ' || gen_random_uuid()) RETURNING id");
+        self.db.until(&format!("SELECT embedding IS NOT NULL FROM messages WHERE id = {id}"), "t", PATIENCE);
     }
 
     /// Every text the embedding server was sent since its last `reset_stats`, without markers, in order.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {
-        let inputs = self
-            .stub
-            .requests()
-            .into_iter()
-            .flat_map(|request| request.inputs);
-        inputs
-            .filter(|input| !input.starts_with("marker "))
-            .collect()
+        let inputs = self.stub.requests().into_iter().flat_map(|request| request.inputs);
+        inputs.filter(|input| !input.starts_with("marker ")).collect()
     }
 
     /// Plays a fault for every request until `stub.clear()`.
@@ -220,44 +196,30 @@ impl Site {
 
     /// Waits until `n` requests are held by the embedding server.
     pub fn wait_held(&self, n: u64) {
-        assert!(
-            self.stub.wait_held(n, PATIENCE),
-            "no request came; log:\n{}",
-            self.cluster.log_tail(20)
-        );
+        assert!(self.stub.wait_held(n, PATIENCE), "no request came; log:\n{}", self.cluster.log_tail(20));
     }
 
     /// One column of the table's row in the view `status`, "NULL" for none.
     pub fn status(&mut self, column: &str, table: &str) -> String {
-        self.db
-            .maybe(&status_of(column, table))
-            .unwrap_or_else(|| "NULL".to_owned())
+        self.db.maybe(&status_of(column, table)).unwrap_or_else(|| "NULL".to_owned())
     }
 
     /// Waits until the view `status` shows a state that begins with `beginning`; gives the whole state.
     pub fn until_state(&mut self, table: &str, beginning: &str) -> String {
         eventually(&format!("{table} is {beginning}"), PATIENCE, || {
             let seen = self.status("state", table);
-            if seen.starts_with(beginning) {
-                Ok(seen)
-            } else {
-                Err(seen)
-            }
+            if seen.starts_with(beginning) { Ok(seen) } else { Err(seen) }
         })
     }
 
     /// Waits until the view `status` shows no more work of `table` ahead.
     pub fn until_idle(&mut self, table: &str) {
-        self.db
-            .until(&status_of("pending + in_flight", table), "0", PATIENCE);
+        self.db.until(&status_of("pending + in_flight", table), "0", PATIENCE);
     }
 
     /// Failed jobs of `table`.
     pub fn failed(&mut self, table: &str) -> i64 {
-        self.db.int(&format!(
-            "SELECT count(*) FROM autoembed.failed_jobs WHERE source = {}::regclass",
-            literal(table)
-        ))
+        self.db.int(&format!("SELECT count(*) FROM autoembed.failed_jobs WHERE source = {}::regclass", literal(table)))
     }
 
     /// Stops the embedding server; gives the port, for [`Site::stub_back`].
@@ -282,8 +244,5 @@ impl Default for Site {
 }
 
 fn status_of(column: &str, table: &str) -> String {
-    format!(
-        "SELECT ({column})::text FROM autoembed.status WHERE source = {}::regclass",
-        literal(table)
-    )
+    format!("SELECT ({column})::text FROM autoembed.status WHERE source = {}::regclass", literal(table))
 }

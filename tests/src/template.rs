@@ -37,10 +37,7 @@ impl Folder {
         if parent.as_os_str().len() + 12 > LONGEST {
             parent = PathBuf::from("/tmp");
         }
-        let path = tempfile::Builder::new()
-            .prefix("ae-")
-            .tempdir_in(parent)?
-            .keep();
+        let path = tempfile::Builder::new().prefix("ae-").tempdir_in(parent)?.keep();
         let watcher = Command::new("/bin/sh")
             .args(["-c", WATCHER, "autoembed-watcher"])
             .arg(&path)
@@ -53,10 +50,7 @@ impl Folder {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let folder = Folder {
-            path,
-            watcher: Some(watcher?),
-        };
+        let folder = Folder { path, watcher: Some(watcher?) };
         if account.switched {
             std::os::unix::fs::chown(&folder.path, Some(account.uid), Some(account.gid))?;
         }
@@ -101,12 +95,7 @@ fn create(account: &Account) -> io::Result<Folder> {
     let folder = Folder::new(account)?;
     find::run(
         find::command(find::bindir()?.join("initdb"), account)
-            .args([
-                "--no-sync",
-                "--wal-segsize=1",
-                "--auth=trust",
-                "--username=postgres",
-            ])
+            .args(["--no-sync", "--wal-segsize=1", "--auth=trust", "--username=postgres"])
             .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
             .arg(folder.path().join("template")),
     )?;

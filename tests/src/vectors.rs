@@ -9,11 +9,7 @@ use std::time::Duration;
 pub fn parse(text: &str) -> Vec<f32> {
     text.trim_matches(['[', ']'])
         .split(',')
-        .map(|number| {
-            number
-                .parse()
-                .unwrap_or_else(|_| panic!("not a vector: {text}"))
-        })
+        .map(|number| number.parse().unwrap_or_else(|_| panic!("not a vector: {text}")))
         .collect()
 }
 
@@ -25,16 +21,8 @@ pub fn same(left: &[f32], right: &[f32]) -> bool {
 
 /// What is wrong in `table`, as (rows, complaints): rows whose `vector` is not `hashed_vector` of their present `text`
 /// (an SQL expression), or that have a vector though there is no text, or none though there is.
-pub fn compare(
-    db: &mut Db,
-    table: &str,
-    text: &str,
-    vector: &str,
-    dims: usize,
-) -> (usize, Vec<String>) {
-    let rows = db.rows(&format!(
-        "SELECT ({text})::text, {vector}::text FROM {table}"
-    ));
+pub fn compare(db: &mut Db, table: &str, text: &str, vector: &str, dims: usize) -> (usize, Vec<String>) {
+    let rows = db.rows(&format!("SELECT ({text})::text, {vector}::text FROM {table}"));
     let mut complaints = Vec::new();
     for row in &rows {
         let (input, stored) = (row[0].as_deref().unwrap_or(""), row[1].as_deref());
@@ -53,52 +41,24 @@ pub fn compare(
 }
 
 /// Asserts [`compare`] finds nothing, and that there are rows at all. Gives the number of rows.
-pub fn assert_all_vectors(
-    db: &mut Db,
-    table: &str,
-    text: &str,
-    vector: &str,
-    dims: usize,
-) -> usize {
+pub fn assert_all_vectors(db: &mut Db, table: &str, text: &str, vector: &str, dims: usize) -> usize {
     let (rows, complaints) = compare(db, table, text, vector, dims);
     assert!(rows > 0, "{table} has no rows, so this would prove nothing");
-    assert!(
-        complaints.is_empty(),
-        "{} of {rows} rows of {table}: {:?}",
-        complaints.len(),
-        first(&complaints)
-    );
+    assert!(complaints.is_empty(), "{} of {rows} rows of {table}: {:?}", complaints.len(), first(&complaints));
     rows
 }
 
 /// Waits until [`compare`] finds nothing, and there are rows. Gives the number of rows.
-pub fn until_all_vectors(
-    db: &mut Db,
-    table: &str,
-    text: &str,
-    vector: &str,
-    dims: usize,
-    timeout: Duration,
-) -> usize {
-    eventually(
-        &format!("every row of {table} has the vector of its text"),
-        timeout,
-        || {
-            let (rows, complaints) = compare(db, table, text, vector, dims);
-            if rows > 0 && complaints.is_empty() {
-                return Ok(rows);
-            }
-            // Views may be what is broken: a wait that fails must still say what it saw.
-            let status = db
-                .try_rows("SELECT * FROM autoembed.status")
-                .map_or_else(|e| e.to_string(), |s| format!("{s:?}"));
-            Err(format!(
-                "{} of {rows} rows: {:?}\n  status: {status}",
-                complaints.len(),
-                first(&complaints)
-            ))
-        },
-    )
+pub fn until_all_vectors(db: &mut Db, table: &str, text: &str, vector: &str, dims: usize, timeout: Duration) -> usize {
+    eventually(&format!("every row of {table} has the vector of its text"), timeout, || {
+        let (rows, complaints) = compare(db, table, text, vector, dims);
+        if rows > 0 && complaints.is_empty() {
+            return Ok(rows);
+        }
+        // Views may be what is broken: a wait that fails must still say what it saw.
+        let status = db.try_rows("SELECT * FROM autoembed.status").map_or_else(|e| e.to_string(), |s| format!("{s:?}"));
+        Err(format!("{} of {rows} rows: {:?}\n  status: {status}", complaints.len(), first(&complaints)))
+    })
 }
 
 fn first(complaints: &[String]) -> &[String] {

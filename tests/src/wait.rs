@@ -6,11 +6,7 @@ use std::time::{Duration, Instant};
 ///
 /// `ask` gives `Ok(answer)`, or `Err(what was seen instead)`, which is not yet a failure. Panics when `timeout` is over,
 /// with `what` and what was seen last. The pauses between two questions are 2 to 50 ms.
-pub fn eventually<T>(
-    what: &str,
-    timeout: Duration,
-    mut ask: impl FnMut() -> Result<T, String>,
-) -> T {
+pub fn eventually<T>(what: &str, timeout: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
@@ -18,10 +14,7 @@ pub fn eventually<T>(
         let late = start.elapsed() >= timeout;
         match ask() {
             Ok(answer) => return answer,
-            Err(seen) if late => panic!(
-                "after {:.1} s still not: {what}\n  last seen: {seen}",
-                timeout.as_secs_f64()
-            ),
+            Err(seen) if late => panic!("after {:.1} s still not: {what}\n  last seen: {seen}", timeout.as_secs_f64()),
             Err(_) => std::thread::sleep(pause),
         }
         pause = (pause * 3 / 2).min(Duration::from_millis(50));
@@ -43,11 +36,7 @@ mod tests {
         let mut asked = 0;
         let answer = eventually("third time", seconds(5), || {
             asked += 1;
-            if asked == 3 {
-                Ok("here")
-            } else {
-                Err(format!("{asked} times"))
-            }
+            if asked == 3 { Ok("here") } else { Err(format!("{asked} times")) }
         });
         assert_eq!((answer, asked), ("here", 3));
     }
@@ -55,8 +44,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "last seen: a cat")]
     fn a_wait_that_fails_says_what_was_there() {
-        eventually("a dog", Duration::from_millis(20), || {
-            Err::<(), _>("a cat".to_owned())
-        });
+        eventually("a dog", Duration::from_millis(20), || Err::<(), _>("a cat".to_owned()));
     }
 }

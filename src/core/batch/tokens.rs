@@ -74,8 +74,7 @@ impl Meter {
             _ => Run::Other,
         };
         // A capital letter begins the word that follows it.
-        let joins =
-            run == self.run || (run == Run::Word && self.run == Run::Capitals && self.length == 1);
+        let joins = run == self.run || (run == Run::Word && self.run == Run::Capitals && self.length == 1);
         self.length = if joins { self.length + 1 } else { 1 };
         self.run = run;
         self.total += match run {
@@ -84,9 +83,7 @@ impl Meter {
             Run::Word => usize::from(self.length % 4 == 1),
             Run::Capitals | Run::Figures | Run::Ends | Run::Same(_) => self.length % 2,
             Run::Blanks => usize::from(
-                self.length == 2
-                    || (self.length > 2 && self.length % 8 == 1)
-                    || (self.length == 1 && c == '\t'),
+                self.length == 2 || (self.length > 2 && self.length % 8 == 1) || (self.length == 1 && c == '\t'),
             ),
             Run::Other => match c.len_utf8() {
                 2 => 1,

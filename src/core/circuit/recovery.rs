@@ -28,11 +28,7 @@ struct Pieces {
 impl Recovery {
     /// The beginning: one input, after which `suspects` inputs have to be settled.
     pub(super) fn new(suspects: usize) -> Self {
-        Self {
-            step: 0,
-            suspects,
-            pieces: Vec::new(),
-        }
+        Self { step: 0, suspects, pieces: Vec::new() }
     }
 
     pub(super) fn suspects(&self) -> usize {
@@ -46,10 +42,7 @@ impl Recovery {
 
     /// The size of a batch; `None`: as many as fit.
     pub(super) fn limit(&self) -> Option<usize> {
-        self.pieces
-            .last()
-            .map(|pieces| pieces.limit)
-            .or_else(|| RAMP.get(self.step).copied())
+        self.pieces.last().map(|pieces| pieces.limit).or_else(|| RAMP.get(self.step).copied())
     }
 
     /// Request number `id` settled `inputs` more; `grow`: and the server showed that it can take more.
@@ -72,15 +65,9 @@ impl Recovery {
         let limit = (inputs / PIECES).max(1);
         match self.pieces.last_mut() {
             // Sent before the pieces became as small as this or smaller.
-            Some(pieces) if pieces.limit == limit => {
-                pieces.left = pieces.left.saturating_add(inputs)
-            }
+            Some(pieces) if pieces.limit == limit => pieces.left = pieces.left.saturating_add(inputs),
             Some(pieces) if pieces.limit < limit => {}
-            _ => self.pieces.push(Pieces {
-                limit,
-                left: inputs,
-                since,
-            }),
+            _ => self.pieces.push(Pieces { limit, left: inputs, since }),
         }
     }
 

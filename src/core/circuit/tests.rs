@@ -37,10 +37,7 @@ fn an_outage_pauses_doubles_and_probes_with_one() {
     let mut circuit = circuit();
     let mut now = 100 * S;
     assert_eq!(circuit.may_send(now), open(None));
-    assert_eq!(
-        fail(&mut circuit, now, 2048, &retry()),
-        Verdict { charge: false }
-    );
+    assert_eq!(fail(&mut circuit, now, 2048, &retry()), Verdict { charge: false });
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         assert_eq!(circuit.may_send(now), Gate::Wait(seconds * S));
         assert!(
@@ -49,14 +46,8 @@ fn an_outage_pauses_doubles_and_probes_with_one() {
         now += seconds * S;
         assert_eq!(circuit.may_send(now), open(Some(1)));
         let probe = circuit.on_send(now, 1);
-        assert!(
-            matches!(circuit.may_send(now), Gate::Wait(_)),
-            "only one probe"
-        );
-        assert_eq!(
-            circuit.on_failure(now, probe, &retry(), None, 1.0),
-            Verdict { charge: false }
-        );
+        assert!(matches!(circuit.may_send(now), Gate::Wait(_)), "only one probe");
+        assert_eq!(circuit.on_failure(now, probe, &retry(), None, 1.0), Verdict { charge: false });
     }
 }
 
@@ -81,9 +72,7 @@ fn successes_sent_at_an_earlier_size_do_not_grow_it() {
     fail(&mut circuit, S, 2048, &retry());
     succeed(&mut circuit, 9 * S, 1);
     let together: Vec<Ticket> = (0..4).map(|_| circuit.on_send(9 * S, 8)).collect();
-    together
-        .into_iter()
-        .for_each(|ticket| circuit.on_success(10 * S, ticket));
+    together.into_iter().for_each(|ticket| circuit.on_success(10 * S, ticket));
     assert_eq!(circuit.may_send(10 * S), open(Some(64)));
 }
 
@@ -122,11 +111,7 @@ fn a_batch_that_fails_in_a_recovery_goes_out_in_pieces() {
         assert_eq!(circuit.may_send(9 * S), open(Some(8)));
         succeed(&mut circuit, 9 * S, 8);
     }
-    assert_eq!(
-        circuit.may_send(9 * S),
-        open(Some(64)),
-        "back to the step it had"
-    );
+    assert_eq!(circuit.may_send(9 * S), open(Some(64)), "back to the step it had");
     fail(&mut circuit, 9 * S, 7, &retry());
     assert_eq!(circuit.may_send(9 * S), open(Some(1)), "never zero");
 }
@@ -139,9 +124,7 @@ fn an_attempt_is_charged_only_to_a_lone_second_failure_with_a_success_between() 
             succeed(&mut circuit, at, 1);
         }
         let ticket = circuit.on_send(9 * S, inputs);
-        circuit
-            .on_failure(9 * S, ticket, &retry(), failed_before, 1.0)
-            .charge
+        circuit.on_failure(9 * S, ticket, &retry(), failed_before, 1.0).charge
     };
     assert!(verdict(1, Some(2 * S), Some(3 * S)));
     assert!(!verdict(1, None, Some(3 * S)), "first failure");
@@ -156,11 +139,7 @@ fn a_charged_failure_holds_up_nobody() {
     let mut circuit = circuit();
     succeed(&mut circuit, 3 * S, 1);
     let ticket = circuit.on_send(9 * S, 1);
-    assert!(
-        circuit
-            .on_failure(9 * S, ticket, &retry(), Some(S), 1.0)
-            .charge
-    );
+    assert!(circuit.on_failure(9 * S, ticket, &retry(), Some(S), 1.0).charge);
     assert_eq!(circuit.may_send(9 * S), open(None));
     assert_eq!(circuit.state(9 * S), State::Open);
 }
@@ -214,11 +193,7 @@ fn slowing_down_leaves_the_size_and_the_mode() {
     }
     succeed(&mut circuit, now, 1);
     fail(&mut circuit, now, 1, &slow(None));
-    assert_eq!(
-        circuit.may_send(now),
-        Gate::Wait(S),
-        "a success starts it over"
-    );
+    assert_eq!(circuit.may_send(now), Gate::Wait(S), "a success starts it over");
 
     // The longest wish counts; a probe that is slowed down stays a probe.
     let mut circuit = Circuit::new(Config::default());
@@ -244,9 +219,7 @@ fn halting_blocks_and_probes_slowly_until_a_success() {
     let mut now = S;
     for seconds in [5, 10, 20, 40, 60, 60] {
         assert_eq!(circuit.may_send(now), Gate::Wait(seconds * S));
-        assert!(
-            matches!(circuit.state(now), State::Blocked { reason, .. } if reason.hint == "hint")
-        );
+        assert!(matches!(circuit.state(now), State::Blocked { reason, .. } if reason.hint == "hint"));
         now += seconds * S;
         assert_eq!(circuit.may_send(now), open(Some(1)));
         fail(&mut circuit, now, 1, &halt);
@@ -256,12 +229,7 @@ fn halting_blocks_and_probes_slowly_until_a_success() {
     fail(&mut circuit, now, 1, &failure(Action::Reject));
     assert!(matches!(circuit.state(now), State::Blocked { .. }));
     now += 60 * S;
-    fail(
-        &mut circuit,
-        now,
-        1,
-        &Failure::new(Action::Retry, "timeout", "", ""),
-    );
+    fail(&mut circuit, now, 1, &Failure::new(Action::Retry, "timeout", "", ""));
     assert!(matches!(circuit.state(now), State::Blocked { reason, .. } if reason.code == "code"));
     now += 60 * S;
     succeed(&mut circuit, now, 1);
@@ -272,11 +240,7 @@ fn halting_blocks_and_probes_slowly_until_a_success() {
 #[test]
 fn news_from_before_a_block_do_not_count_after_it() {
     let mut circuit = circuit();
-    let (first, late_halt, late_success) = (
-        circuit.on_send(S, 1),
-        circuit.on_send(S, 1),
-        circuit.on_send(S, 1),
-    );
+    let (first, late_halt, late_success) = (circuit.on_send(S, 1), circuit.on_send(S, 1), circuit.on_send(S, 1));
     let _ = circuit.on_failure(S, first, &failure(Action::Halt), None, 0.0);
     circuit.on_success(2 * S, late_success);
     assert!(matches!(circuit.state(2 * S), State::Blocked { .. }));

@@ -22,64 +22,36 @@ impl Said {
         let body = &body[..body.len().min(MAX_ERROR_BODY)];
         match serde_json::from_slice::<Value>(body) {
             Ok(value) => Self::of_json(&value),
-            Err(_) => Self {
-                message: plain(body),
-                ..Self::default()
-            },
+            Err(_) => Self { message: plain(body), ..Self::default() },
         }
     }
 
     fn of_json(value: &Value) -> Self {
         // Some servers wrap the object into a list of one.
         let value = value.get(0).unwrap_or(value);
-        let error = value
-            .get("error")
-            .filter(|error| error.is_object())
-            .unwrap_or(value);
-        let message = [
-            &error["message"],
-            &value["error"],
-            &value["message"],
-            &value["detail"],
-        ]
-        .into_iter()
-        .find_map(text_of)
-        .unwrap_or_default();
-        let codes = [
-            &error["code"],
-            &error["type"],
-            &error["status"],
-            &value["error_type"],
-            &value["code"],
-            &value["type"],
-        ]
-        .into_iter()
-        .filter_map(|code| code.as_str().map(str::to_ascii_lowercase))
-        .collect();
-        Self {
-            message,
-            codes,
-            param: error["param"].as_str().map(str::to_owned),
-        }
+        let error = value.get("error").filter(|error| error.is_object()).unwrap_or(value);
+        let message = [&error["message"], &value["error"], &value["message"], &value["detail"]]
+            .into_iter()
+            .find_map(text_of)
+            .unwrap_or_default();
+        let codes =
+            [&error["code"], &error["type"], &error["status"], &value["error_type"], &value["code"], &value["type"]]
+                .into_iter()
+                .filter_map(|code| code.as_str().map(str::to_ascii_lowercase))
+                .collect();
+        Self { message, codes, param: error["param"].as_str().map(str::to_owned) }
     }
 
     /// One sentence for people: the server's own, or what its status means.
     pub(super) fn sentence(&self, model: &Model, status: u16, key: Option<&Secret>) -> String {
         if self.message.trim().is_empty() {
-            return format!(
-                "the server of model \"{}\" answered with status {status}",
-                model.name
-            );
+            return format!("the server of model \"{}\" answered with status {status}", model.name);
         }
         let mut message = self.message.clone();
         if let Some(key) = key {
             message = key.redact(&message);
         }
-        for header in model.options["headers"]
-            .as_object()
-            .into_iter()
-            .flat_map(|headers| headers.values())
-        {
+        for header in model.options["headers"].as_object().into_iter().flat_map(|headers| headers.values()) {
             // Shorter values are versions and flags; replacing those would only make the message unreadable.
             if let Some(secret) = header.as_str().filter(|secret| secret.len() >= 8) {
                 message = message.replace(secret, REDACTED);
@@ -97,28 +69,18 @@ impl Said {
             "insufficient_funds",
             "account_deactivated",
         ];
-        self.codes
-            .iter()
-            .find(|code| SPENT.contains(&code.as_str()) || code.starts_with("billing"))
-            .cloned()
+        self.codes.iter().find(|code| SPENT.contains(&code.as_str()) || code.starts_with("billing")).cloned()
     }
 
     pub(super) fn is_about_key(&self) -> bool {
         self.codes.iter().any(|code| {
-            [
-                "invalid_api_key",
-                "api_key_invalid",
-                "authentication_error",
-                "unauthenticated",
-            ]
-            .contains(&code.as_str())
+            ["invalid_api_key", "api_key_invalid", "authentication_error", "unauthenticated"].contains(&code.as_str())
         }) || self.says(&["api key not valid", "invalid api key", "incorrect api key"])
     }
 
     pub(super) fn is_unknown_model(&self) -> bool {
-        self.codes.iter().any(|code| {
-            ["model_not_found", "invalid_model", "unknown_model"].contains(&code.as_str())
-        }) || self.param.as_deref() == Some("model")
+        self.codes.iter().any(|code| ["model_not_found", "invalid_model", "unknown_model"].contains(&code.as_str()))
+            || self.param.as_deref() == Some("model")
             || self.says(&["does not support embeddings"])
             || (self.says(&["model"])
                 && self.says(&[
@@ -183,11 +145,7 @@ fn text_of(value: &Value) -> Option<String> {
                 .collect();
             (!texts.is_empty()).then(|| texts.join("; "))
         }
-        Value::Object(object) => object
-            .get("message")
-            .or(object.get("msg"))
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        Value::Object(object) => object.get("message").or(object.get("msg")).and_then(Value::as_str).map(str::to_owned),
         _ => None,
     }
 }

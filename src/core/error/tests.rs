@@ -8,15 +8,8 @@ fn model() -> Model {
 }
 
 fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Response {
-        status,
-        headers,
-        body: body.as_bytes().to_vec(),
-    }
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Response { status, headers, body: body.as_bytes().to_vec() }
 }
 
 fn failure(status: u16, inputs: usize, headers: &[(&str, &str)], body: &str) -> Failure {
@@ -32,20 +25,16 @@ const REJECT: Action = Action::Reject;
 const SPLIT: Action = Action::Split;
 
 fn wait(seconds: u64) -> Action {
-    Action::SlowDown {
-        after: Some(Duration::from_secs(seconds)),
-    }
+    Action::SlowDown { after: Some(Duration::from_secs(seconds)) }
 }
 
 #[test]
 fn answers_and_their_actions() {
     let error = |message: &str, code: &str, kind: &str| {
-        json!({"error": {"message": message, "code": code, "type": kind, "param": null}})
-            .to_string()
+        json!({"error": {"message": message, "code": code, "type": kind, "param": null}}).to_string()
     };
     let param = |message: &str, param: &str| {
-        json!({"error": {"message": message, "param": param, "type": "invalid_request_error"}})
-            .to_string()
+        json!({"error": {"message": message, "param": param, "type": "invalid_request_error"}}).to_string()
     };
     let after: Headers = &[("Retry-After", "7")];
     #[rustfmt::skip]
@@ -107,14 +96,8 @@ fn answers_and_their_actions() {
                 (action, code),
                 "{status} {body} {inputs}: {failure:?}"
             );
-            assert!(
-                failure.hint.ends_with(['.', ')']) && failure.hint.len() > 20,
-                "{failure:?}"
-            );
-            assert!(
-                !failure.message.is_empty() && !failure.message.contains("secret text"),
-                "{failure:?}"
-            );
+            assert!(failure.hint.ends_with(['.', ')']) && failure.hint.len() > 20, "{failure:?}");
+            assert!(!failure.message.is_empty() && !failure.message.contains("secret text"), "{failure:?}");
         }
     }
 }
@@ -135,45 +118,28 @@ fn the_servers_words_are_found() {
         (r#"{"id":"x","message":"a"}"#, "a"),
         (r#"{"detail":"a"}"#, "a"),
         (r#"{"detail":[{"msg":"a"},{"msg":"b"}]}"#, "a; b"),
-        (
-            r#"{"error":{"code":5}}"#,
-            "the server of model \"m\" answered with status 500",
-        ),
+        (r#"{"error":{"code":5}}"#, "the server of model \"m\" answered with status 500"),
         ("plain words", "plain words"),
         ("", "the server of model \"m\" answered with status 500"),
         ("<html>", "the server answered with a page, not with JSON"),
         ("{\"error\": ", "the server's error message is not readable"),
         ("[]", "the server of model \"m\" answered with status 500"),
         ("7", "the server of model \"m\" answered with status 500"),
-        (
-            r#"{"error":"a\u0000b\r\n\tc\u001b[31m\u202ed"}"#,
-            "a b c [31m d",
-        ),
+        (r#"{"error":"a\u0000b\r\n\tc\u001b[31m\u202ed"}"#, "a b c [31m d"),
     ] {
         assert_eq!(failure(500, 1, &[], body).message, message, "{body}");
     }
     let deep = "[".repeat(100_000);
-    assert_eq!(
-        failure(500, 1, &[], &deep).message,
-        "the server's error message is not readable"
-    );
+    assert_eq!(failure(500, 1, &[], &deep).message, "the server's error message is not readable");
 }
 
 #[test]
 fn messages_are_cut_between_characters() {
-    for text in [
-        "ä".repeat(400),
-        "日".repeat(400),
-        format!("x {}", "😀".repeat(300)),
-        "a ".repeat(900),
-        "b".repeat(501),
-    ] {
+    for text in
+        ["ä".repeat(400), "日".repeat(400), format!("x {}", "😀".repeat(300)), "a ".repeat(900), "b".repeat(501)]
+    {
         let message = failure(500, 1, &[], &json!({ "error": text }).to_string()).message;
-        assert!(
-            message.len() <= MAX_MESSAGE && message.len() > MAX_MESSAGE - 4,
-            "{}",
-            message.len()
-        );
+        assert!(message.len() <= MAX_MESSAGE && message.len() > MAX_MESSAGE - 4, "{}", message.len());
         assert!(text.starts_with(&message));
     }
 }
@@ -183,13 +149,9 @@ fn keys_and_header_values_are_not_repeated() {
     let mut model = model();
     model.options = json!({"headers": {"api-key": "second-canary", "x-version": "1"}});
     let key = Secret::new("canary-1234").unwrap();
-    let body = json!({"error": {"message": "bad key canary-1234 or second-canary, version 1"}})
-        .to_string();
+    let body = json!({"error": {"message": "bad key canary-1234 or second-canary, version 1"}}).to_string();
     let failure = from_response(&model, Some(&key), 1, &response(401, &[], &body), 0);
-    assert_eq!(
-        failure.message,
-        "bad key [redacted] or [redacted], version 1"
-    );
+    assert_eq!(failure.message, "bad key [redacted] or [redacted], version 1");
     assert!(failure.hint.contains("refuses the API key"));
     let failure = from_response(&model, None, 1, &response(401, &[], "{}"), 0);
     assert!(failure.hint.contains("No API key was sent"));
@@ -201,9 +163,7 @@ fn urls_are_shown_without_their_query() {
     model.url = Some("https://h/v1?key=canary".to_owned());
     for status in [301, 404, 405] {
         let failure = from_response(&model, None, 1, &response(status, &[], ""), 0);
-        assert!(
-            failure.hint.contains("https://h/v1") && !format!("{failure:?}").contains("canary")
-        );
+        assert!(failure.hint.contains("https://h/v1") && !format!("{failure:?}").contains("canary"));
     }
 }
 

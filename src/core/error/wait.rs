@@ -14,10 +14,7 @@ pub(super) fn asked_for(response: &Response, now_unix: u64) -> Option<Duration> 
 
 /// From `retry-after-ms` and `retry-after`, which is seconds or a date.
 pub(super) fn asked_for_by_retry_after(response: &Response, now_unix: u64) -> Option<Duration> {
-    let millis = response
-        .header("retry-after-ms")
-        .and_then(number)
-        .and_then(|ms| seconds(ms / 1000.0));
+    let millis = response.header("retry-after-ms").and_then(number).and_then(|ms| seconds(ms / 1000.0));
     millis.or_else(|| {
         let text = response.header("retry-after")?;
         number(text).map_or_else(|| until(text, now_unix), seconds)
@@ -30,9 +27,7 @@ fn asked_for_by_reset(response: &Response) -> Option<Duration> {
     ["requests", "tokens"]
         .iter()
         .filter(|what| {
-            let remaining = response
-                .header(&format!("x-ratelimit-remaining-{what}"))
-                .and_then(number);
+            let remaining = response.header(&format!("x-ratelimit-remaining-{what}")).and_then(number);
             remaining.is_none_or(|remaining| remaining <= 0.0)
         })
         .filter_map(|what| span(response.header(&format!("x-ratelimit-reset-{what}"))?))
@@ -40,10 +35,7 @@ fn asked_for_by_reset(response: &Response) -> Option<Duration> {
 }
 
 fn until(date: &str, now_unix: u64) -> Option<Duration> {
-    let at = httpdate::parse_http_date(date.trim())
-        .ok()?
-        .duration_since(UNIX_EPOCH)
-        .ok()?;
+    let at = httpdate::parse_http_date(date.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
     bounded(at.checked_sub(Duration::from_secs(now_unix))?)
 }
 
@@ -56,10 +48,7 @@ fn span(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     while !rest.is_empty() {
         let (figure, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-        let (unit, tail) = tail.split_at(
-            tail.find(|c: char| c.is_ascii_digit())
-                .unwrap_or(tail.len()),
-        );
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
         let factor = match unit {
             "d" => 86_400.0,
             "h" => 3600.0,
@@ -77,10 +66,7 @@ fn span(text: &str) -> Option<Duration> {
 }
 
 fn number(text: &str) -> Option<f64> {
-    text.trim()
-        .parse::<f64>()
-        .ok()
-        .filter(|number| number.is_finite())
+    text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
 fn seconds(number: f64) -> Option<Duration> {
@@ -102,10 +88,7 @@ mod tests {
     fn response(headers: Headers) -> Response {
         Response {
             status: 429,
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             body: Vec::new(),
         }
     }

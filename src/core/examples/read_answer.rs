@@ -21,30 +21,19 @@ fn main() {
         for i in 0..INPUTS {
             let numbers = (0..DIMENSIONS).map(|d| number(i, d));
             let embedding = if format == "base64" {
-                format!(
-                    "\"{}\"",
-                    STANDARD.encode(numbers.flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
-                )
+                format!("\"{}\"", STANDARD.encode(numbers.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()))
             } else {
                 format!("{:?}", numbers.collect::<Vec<f32>>())
             };
             let comma = if i == 0 { "" } else { "," };
-            let _ = write!(
-                body,
-                r#"{comma}{{"object":"embedding","index":{i},"embedding":{embedding}}}"#
-            );
+            let _ = write!(body, r#"{comma}{{"object":"embedding","index":{i},"embedding":{embedding}}}"#);
         }
         body.push_str(r#"],"model":"r","usage":{"prompt_tokens":9,"total_tokens":9}}"#);
-        let response = Response {
-            status: 200,
-            headers: Vec::new(),
-            body: body.into_bytes(),
-        };
+        let response = Response { status: 200, headers: Vec::new(), body: body.into_bytes() };
         let mut times: Vec<Duration> = (0..RUNS)
             .map(|_| {
                 let start = Instant::now();
-                let rows =
-                    read_answer(&model, INPUTS, &response).map_or(0, |answer| answer.vectors.len());
+                let rows = read_answer(&model, INPUTS, &response).map_or(0, |answer| answer.vectors.len());
                 let time = start.elapsed();
                 assert_eq!(rows, INPUTS);
                 time

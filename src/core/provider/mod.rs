@@ -113,10 +113,7 @@ impl UnknownProvider {
     /// What to do: names those that are known.
     #[must_use]
     pub fn hint(&self) -> String {
-        let known: Vec<&str> = Provider::ALL
-            .iter()
-            .map(|provider| provider.as_str())
-            .collect();
+        let known: Vec<&str> = Provider::ALL.iter().map(|provider| provider.as_str()).collect();
         format!(
             "Known providers: {}. Servers that speak OpenAI's format are used with provider \"openai\" and their own url.",
             known.join(", ")
@@ -152,29 +149,15 @@ impl Provider {
     /// What holds where the model says nothing.
     #[must_use]
     pub fn defaults(self) -> Defaults {
-        let Spec {
-            url,
-            limits,
-            timeout,
-            key_env,
-            ..
-        } = *self.spec();
-        Defaults {
-            url,
-            limits,
-            timeout,
-            key_env,
-        }
+        let Spec { url, limits, timeout, key_env, .. } = *self.spec();
+        Defaults { url, limits, timeout, key_env }
     }
 
     /// Whether the server at `url` (`None`: the provider's own) answers nobody without a key.
     #[must_use]
     pub fn key_required(self, url: Option<&str>) -> bool {
         let spec = self.spec();
-        let host = url
-            .or(spec.url)
-            .and_then(|url| Url::parse(url).ok())
-            .map(|url| url.host);
+        let host = url.or(spec.url).and_then(|url| Url::parse(url).ok()).map(|url| url.host);
         host.is_some_and(|host| spec.key_hosts.contains(&host.as_str()))
     }
 
@@ -188,18 +171,15 @@ impl Provider {
     pub(crate) fn validate(self, model: &Model) -> Result<(), ModelError> {
         match self.spec().wire {
             Some(wire) => {
-                let url = model.base_url().ok_or_else(|| {
-                    ModelError::new("the model has no url", "Give the base of the API as url.")
-                })?;
+                let url = model
+                    .base_url()
+                    .ok_or_else(|| ModelError::new("the model has no url", "Give the base of the API as url."))?;
                 Url::parse(url).map_err(|error| {
                     ModelError::new(error.to_string(), "The url is the base of the API, such as https://api.openai.com/v1; keys go into api_key_file or api_key_env.")
                 })?;
                 options::validate(&model.options, wire)
             }
-            None if model.url.is_some() => Err(ModelError::new(
-                "the built-in model has no url",
-                "Leave url NULL.",
-            )),
+            None if model.url.is_some() => Err(ModelError::new("the built-in model has no url", "Leave url NULL.")),
             None => Ok(()),
         }
     }
@@ -261,10 +241,7 @@ pub struct Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field(
-                "url",
-                &Url::parse(&self.url).map_or_else(|_| REDACTED.to_owned(), |url| url.public()),
-            )
+            .field("url", &Url::parse(&self.url).map_or_else(|_| REDACTED.to_owned(), |url| url.public()))
             .field("headers", &self.headers)
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("timeout", &self.timeout)
@@ -288,10 +265,7 @@ impl Response {
     /// The first header of that name, whatever its case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -299,9 +273,7 @@ impl Response {
 /// comma and a blank 26; an item's own fields fit into 256 bytes, everything around them into 64 KiB.
 fn max_response_bytes(inputs: usize, dimensions: usize) -> u64 {
     let item = (dimensions as u64).saturating_mul(26).saturating_add(256);
-    (inputs as u64)
-        .saturating_mul(item)
-        .saturating_add(64 * 1024)
+    (inputs as u64).saturating_mul(item).saturating_add(64 * 1024)
 }
 
 /// The request for the vectors of `inputs`, in their order.
@@ -317,20 +289,13 @@ pub fn build_request(
     let wire = wire_of(model)?;
     let url = model.base_url().and_then(|url| Url::parse(url).ok());
     let url = url.ok_or_else(|| {
-        Failure::halt(
-            "url",
-            "the model's url is not usable",
-            "Create the model with the base of its API as url.",
-        )
+        Failure::halt("url", "the model's url is not usable", "Create the model with the base of its API as url.")
     })?;
 
     let prefixed: Vec<String>;
     let mut texts: Vec<&str> = inputs.to_vec();
     if let Some(prefix) = options::prefix(&model.options, kind) {
-        prefixed = inputs
-            .iter()
-            .map(|text| format!("{prefix}{text}"))
-            .collect();
+        prefixed = inputs.iter().map(|text| format!("{prefix}{text}")).collect();
         texts = prefixed.iter().map(String::as_str).collect();
     }
     let body = wire.body(model, &texts).map_err(|error| {
@@ -342,14 +307,8 @@ pub fn build_request(
     })?;
 
     let mut headers = vec![
-        (
-            "content-type".to_owned(),
-            HeaderValue::Plain("application/json".to_owned()),
-        ),
-        (
-            "accept".to_owned(),
-            HeaderValue::Plain("application/json".to_owned()),
-        ),
+        ("content-type".to_owned(), HeaderValue::Plain("application/json".to_owned())),
+        ("accept".to_owned(), HeaderValue::Plain("application/json".to_owned())),
     ];
     if let Some(key) = key {
         let (name, value) = wire.auth(key);
@@ -375,9 +334,7 @@ pub fn build_request(
 /// is not the provider's format, and if one vector is missing, double, extra, of the wrong length, not finite or all zero.
 pub fn read_answer(model: &Model, inputs: usize, response: &Response) -> Result<Answer, Failure> {
     if !(200..300).contains(&response.status) {
-        return Err(crate::error::from_response(
-            model, None, inputs, response, 0,
-        ));
+        return Err(crate::error::from_response(model, None, inputs, response, 0));
     }
     wire_of(model)?.read(model, inputs, &response.body)
 }
@@ -400,43 +357,27 @@ fn secret(value: &str) -> Result<Secret, Failure> {
 fn unreadable(inputs: usize, body: &[u8], error: &serde_json::Error) -> Failure {
     let start = body.trim_ascii_start();
     // JSON has no spelling for numbers that are none; some servers write them nevertheless, for one input of a batch.
-    if start.starts_with(b"{")
-        && !error.is_eof()
-        && (contains(body, b"NaN") || contains(body, b"Infinity"))
-    {
-        return Failure::bad_vectors(
-            inputs,
-            "bad_vector",
-            "the answer holds a vector that is not finite",
-        );
+    if start.starts_with(b"{") && !error.is_eof() && (contains(body, b"NaN") || contains(body, b"Infinity")) {
+        return Failure::bad_vectors(inputs, "bad_vector", "the answer holds a vector that is not finite");
     }
     Failure::bad_answer(&match start.first() {
         None => "the server answered with nothing".to_owned(),
         Some(b'<') => "the server answered with a page, not with JSON".to_owned(),
         Some(_) if error.is_eof() => "the server's answer breaks off".to_owned(),
         // serde's own text would repeat strings of the answer.
-        Some(_) => format!(
-            "the server's answer is not an embedding answer (line {}, column {})",
-            error.line(),
-            error.column()
-        ),
+        Some(_) => {
+            format!("the server's answer is not an embedding answer (line {}, column {})", error.line(), error.column())
+        }
     })
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
+    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// Adds the fields of the option `body` that the format does not write itself.
 fn extra_fields(model: &Model) -> impl Iterator<Item = (&String, &Value)> {
-    model
-        .options
-        .get("body")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(Map::iter)
+    model.options.get("body").and_then(Value::as_object).into_iter().flat_map(Map::iter)
 }
 
 #[cfg(test)]

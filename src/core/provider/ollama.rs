@@ -15,12 +15,7 @@ pub(super) const SPEC: Spec = Spec {
     url: Some("http://localhost:11434"),
     // Ollama states no limits. Its models run on the machine at hand, so batches are kept to what one answers in
     // seconds; inputs to the context that its embedding models are usually loaded with.
-    limits: Limits {
-        batch_inputs: 256,
-        batch_tokens: 262_144,
-        batch_bytes: 4 * 1024 * 1024,
-        input_tokens: 8192,
-    },
+    limits: Limits { batch_inputs: 256, batch_tokens: 262_144, batch_bytes: 4 * 1024 * 1024, input_tokens: 8192 },
     timeout: Duration::from_secs(120),
     key_env: None,
     key_hosts: &["ollama.com"],
@@ -50,8 +45,7 @@ impl Wire for Ollama {
     }
 
     fn body(&self, model: &Model, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error> {
-        let mut body =
-            Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
+        let mut body = Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
         let mut json = serde_json::Serializer::new(&mut body);
         let mut map = json.serialize_map(None)?;
         map.serialize_entry("model", &model.remote)?;
@@ -67,19 +61,8 @@ impl Wire for Ollama {
     }
 
     fn read(&self, model: &Model, inputs: usize, body: &[u8]) -> Result<Answer, Failure> {
-        let body: Body<'_> =
-            serde_json::from_slice(body).map_err(|error| unreadable(inputs, body, &error))?;
-        let items = body
-            .embeddings
-            .into_iter()
-            .map(|embedding| Item {
-                index: None,
-                embedding,
-            })
-            .collect();
-        Ok(Answer {
-            vectors: collect(model, inputs, items)?,
-            tokens: body.prompt_eval_count,
-        })
+        let body: Body<'_> = serde_json::from_slice(body).map_err(|error| unreadable(inputs, body, &error))?;
+        let items = body.embeddings.into_iter().map(|embedding| Item { index: None, embedding }).collect();
+        Ok(Answer { vectors: collect(model, inputs, items)?, tokens: body.prompt_eval_count })
     }
 }

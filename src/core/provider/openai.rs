@@ -15,12 +15,7 @@ pub(super) const SPEC: Spec = Spec {
     url: Some("https://api.openai.com/v1"),
     // OpenAI's API reference, "Create embeddings": at most 2048 inputs, 8192 tokens an input, 300,000 tokens over all
     // inputs of a request. Bytes are not limited there; this is what 300,000 tokens of plain text come to.
-    limits: Limits {
-        batch_inputs: 2048,
-        batch_tokens: 300_000,
-        batch_bytes: 4 * 1024 * 1024,
-        input_tokens: 8192,
-    },
+    limits: Limits { batch_inputs: 2048, batch_tokens: 300_000, batch_bytes: 4 * 1024 * 1024, input_tokens: 8192 },
     timeout: Duration::from_secs(60),
     key_env: Some("OPENAI_API_KEY"),
     key_hosts: &["api.openai.com"],
@@ -58,8 +53,7 @@ impl Wire for OpenAi {
     }
 
     fn body(&self, model: &Model, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error> {
-        let mut body =
-            Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
+        let mut body = Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
         let mut json = serde_json::Serializer::new(&mut body);
         let mut map = json.serialize_map(None)?;
         map.serialize_entry("model", &model.remote)?;
@@ -81,14 +75,8 @@ impl Wire for OpenAi {
     }
 
     fn read(&self, model: &Model, inputs: usize, body: &[u8]) -> Result<Answer, Failure> {
-        let body: Body<'_> =
-            serde_json::from_slice(body).map_err(|error| unreadable(inputs, body, &error))?;
-        let tokens = body
-            .usage
-            .and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
-        Ok(Answer {
-            vectors: collect(model, inputs, body.data)?,
-            tokens,
-        })
+        let body: Body<'_> = serde_json::from_slice(body).map_err(|error| unreadable(inputs, body, &error))?;
+        let tokens = body.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
+        Ok(Answer { vectors: collect(model, inputs, body.data)?, tokens })
     }
 }

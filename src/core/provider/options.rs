@@ -9,15 +9,8 @@ use crate::secret::Secret;
 const COMMON: [&str; 4] = ["headers", "body", "document_prefix", "query_prefix"];
 
 /// Headers that are the connection's, not the model's.
-const RESERVED: [&str; 7] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "accept-encoding",
-    "content-encoding",
-    "expect",
-];
+const RESERVED: [&str; 7] =
+    ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-encoding", "expect"];
 
 /// Checks every field; see [`crate::Model::validate`] for what they are.
 pub(super) fn validate(options: &Value, wire: &dyn Wire) -> Result<(), ModelError> {
@@ -32,24 +25,15 @@ pub(super) fn validate(options: &Value, wire: &dyn Wire) -> Result<(), ModelErro
             "body" => validate_body(value, wire)?,
             "document_prefix" | "query_prefix" if value.is_string() => {}
             "document_prefix" | "query_prefix" => {
-                return Err(wrong(
-                    &format!("the option \"{name}\" must be a string"),
-                    wire,
-                ));
+                return Err(wrong(&format!("the option \"{name}\" must be a string"), wire));
             }
             switch if wire.switches().contains(&switch) => {
                 if !value.is_boolean() {
-                    return Err(wrong(
-                        &format!("the option \"{switch}\" must be true or false"),
-                        wire,
-                    ));
+                    return Err(wrong(&format!("the option \"{switch}\" must be true or false"), wire));
                 }
             }
             _ => {
-                return Err(wrong(
-                    &format!("unknown option \"{}\"", crate::error::clean(name)),
-                    wire,
-                ));
+                return Err(wrong(&format!("unknown option \"{}\"", crate::error::clean(name)), wire));
             }
         }
     }
@@ -57,61 +41,37 @@ pub(super) fn validate(options: &Value, wire: &dyn Wire) -> Result<(), ModelErro
 }
 
 fn validate_headers(value: &Value, wire: &dyn Wire) -> Result<(), ModelError> {
-    let headers = value
-        .as_object()
-        .ok_or_else(|| wrong("the option \"headers\" must be an object of strings", wire))?;
+    let headers =
+        value.as_object().ok_or_else(|| wrong("the option \"headers\" must be an object of strings", wire))?;
     for (name, value) in headers {
-        let token = !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b));
+        let token =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b));
         if !token || RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(wrong(
-                "the option \"headers\" names a header that cannot be set",
-                wire,
-            ));
+            return Err(wrong("the option \"headers\" names a header that cannot be set", wire));
         }
         if value.as_str().is_none_or(|text| Secret::new(text).is_err()) {
-            return Err(wrong(
-                "the option \"headers\" holds a value that is no visible ASCII text",
-                wire,
-            ));
+            return Err(wrong("the option \"headers\" holds a value that is no visible ASCII text", wire));
         }
     }
     Ok(())
 }
 
 fn validate_body(value: &Value, wire: &dyn Wire) -> Result<(), ModelError> {
-    let body = value
-        .as_object()
-        .ok_or_else(|| wrong("the option \"body\" must be a JSON object", wire))?;
-    match body
-        .keys()
-        .find(|name| wire.own_fields().contains(&name.as_str()))
-    {
-        Some(name) => Err(wrong(
-            &format!("the option \"body\" must not hold \"{name}\""),
-            wire,
-        )),
+    let body = value.as_object().ok_or_else(|| wrong("the option \"body\" must be a JSON object", wire))?;
+    match body.keys().find(|name| wire.own_fields().contains(&name.as_str())) {
+        Some(name) => Err(wrong(&format!("the option \"body\" must not hold \"{name}\""), wire)),
         None => Ok(()),
     }
 }
 
 fn wrong(message: &str, wire: &dyn Wire) -> ModelError {
     let known: Vec<&str> = COMMON.iter().chain(wire.switches()).copied().collect();
-    ModelError::new(
-        message,
-        format!("Known options of this provider: {}.", known.join(", ")),
-    )
+    ModelError::new(message, format!("Known options of this provider: {}.", known.join(", ")))
 }
 
 /// Names in lower case, and values.
 pub(super) fn headers(options: &Value) -> impl Iterator<Item = (String, &str)> {
-    let headers = options
-        .get("headers")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
+    let headers = options.get("headers").and_then(Value::as_object).into_iter().flatten();
     headers.filter_map(|(name, value)| Some((name.to_ascii_lowercase(), value.as_str()?)))
 }
 
@@ -121,10 +81,7 @@ pub(super) fn prefix(options: &Value, kind: InputKind) -> Option<&str> {
         InputKind::Document => "document_prefix",
         InputKind::Query => "query_prefix",
     };
-    options
-        .get(name)?
-        .as_str()
-        .filter(|prefix| !prefix.is_empty())
+    options.get(name)?.as_str().filter(|prefix| !prefix.is_empty())
 }
 
 /// A boolean option, if it is there.

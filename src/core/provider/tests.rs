@@ -14,20 +14,11 @@ fn ollama() -> Model {
 }
 
 fn ok(body: impl Into<Vec<u8>>) -> Response {
-    Response {
-        status: 200,
-        headers: Vec::new(),
-        body: body.into(),
-    }
+    Response { status: 200, headers: Vec::new(), body: body.into() }
 }
 
 fn base64(numbers: &[f32]) -> String {
-    STANDARD.encode(
-        numbers
-            .iter()
-            .flat_map(|n| n.to_le_bytes())
-            .collect::<Vec<u8>>(),
-    )
+    STANDARD.encode(numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 fn sent(request: &Request) -> Value {
@@ -35,11 +26,7 @@ fn sent(request: &Request) -> Value {
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    request
-        .headers
-        .iter()
-        .find(|(found, _)| found == name)
-        .map(|(_, value)| value.expose())
+    request.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.expose())
 }
 
 #[test]
@@ -76,39 +63,23 @@ fn openai_request() {
         "query_prefix": "query: ", "document_prefix": "passage: "
     });
     let request = build_request(&model, None, InputKind::Query, &["a"]).unwrap();
-    assert_eq!(
-        request.url,
-        "http://localhost:8000/v1/embeddings?key=canary"
-    );
+    assert_eq!(request.url, "http://localhost:8000/v1/embeddings?key=canary");
     assert_eq!(
         sent(&request),
         json!({"model": "bge-m3", "input": ["query: a"], "user": "u", "encoding_format": "float"})
     );
     assert_eq!(header(&request, "authorization"), None);
     assert_eq!(header(&request, "api-key"), Some("canary"));
-    assert_eq!(
-        request
-            .headers
-            .iter()
-            .filter(|(name, _)| name == "accept")
-            .count(),
-        1
-    );
+    assert_eq!(request.headers.iter().filter(|(name, _)| name == "accept").count(), 1);
     assert!(!format!("{request:?}").contains("canary"));
     let request = build_request(&model, None, InputKind::Document, &["a"]).unwrap();
     assert_eq!(sent(&request)["input"], json!(["passage: a"]));
 
     model.options = json!({"send_dimensions": true});
-    assert_eq!(
-        sent(&build_request(&model, None, InputKind::Query, &["a"]).unwrap())["dimensions"],
-        json!(3)
-    );
+    assert_eq!(sent(&build_request(&model, None, InputKind::Query, &["a"]).unwrap())["dimensions"], json!(3));
     model.remote = "text-embedding-3-large".to_owned();
     model.options = json!({"send_dimensions": false});
-    assert_eq!(
-        sent(&build_request(&model, None, InputKind::Query, &["a"]).unwrap()).get("dimensions"),
-        None
-    );
+    assert_eq!(sent(&build_request(&model, None, InputKind::Query, &["a"]).unwrap()).get("dimensions"), None);
 }
 
 #[test]
@@ -116,10 +87,7 @@ fn ollama_request() {
     let mut model = ollama();
     let request = build_request(&model, None, InputKind::Document, &["a"]).unwrap();
     assert_eq!(request.url, "http://localhost:11434/api/embed");
-    assert_eq!(
-        sent(&request),
-        json!({"model": "nomic-embed-text", "input": ["a"], "truncate": true})
-    );
+    assert_eq!(sent(&request), json!({"model": "nomic-embed-text", "input": ["a"], "truncate": true}));
     model.options = json!({"truncate": false, "body": {"keep_alive": "1h"}});
     let request = build_request(&model, None, InputKind::Document, &["a"]).unwrap();
     assert_eq!(
@@ -132,19 +100,9 @@ fn ollama_request() {
 fn what_cannot_be_requested_halts() {
     let mut model = openai();
     model.url = Some("nonsense".to_owned());
-    assert_eq!(
-        build_request(&model, None, InputKind::Query, &["a"])
-            .unwrap_err()
-            .action,
-        Action::Halt
-    );
+    assert_eq!(build_request(&model, None, InputKind::Query, &["a"]).unwrap_err().action, Action::Halt);
     let model = Model::new("b", Provider::Local, "builtin", 3);
-    assert_eq!(
-        build_request(&model, None, InputKind::Query, &["a"])
-            .unwrap_err()
-            .code,
-        "no_network"
-    );
+    assert_eq!(build_request(&model, None, InputKind::Query, &["a"]).unwrap_err().code, "no_network");
 }
 
 #[test]
@@ -159,11 +117,7 @@ fn the_cap_holds_the_widest_spelling() {
 #[test]
 fn every_spelling_of_a_good_answer() {
     let (a, b) = ([1.0, 2.5, -3.0], [0.25, 0.0, 0.0]);
-    let no_pad = STANDARD_NO_PAD.encode(
-        a.iter()
-            .flat_map(|n: &f32| n.to_le_bytes())
-            .collect::<Vec<u8>>(),
-    );
+    let no_pad = STANDARD_NO_PAD.encode(a.iter().flat_map(|n: &f32| n.to_le_bytes()).collect::<Vec<u8>>());
     let escaped = base64(&[f32::from_le_bytes([0xff, 0xff, 0xff, 0x3e]), 1.0, 1.0]);
     assert!(escaped.contains('/'));
     #[rustfmt::skip]
@@ -181,22 +135,12 @@ fn every_spelling_of_a_good_answer() {
         ("ollama", ollama(), json!({"model": "x", "embeddings": [a, b], "total_duration": 5}).to_string()),
     ];
     for (what, model, body) in cases {
-        let answer = read_answer(&model, 2, &ok(body))
-            .unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
-        assert_eq!(
-            (answer.vectors.row(0), answer.vectors.row(1)),
-            (&a[..], &b[..]),
-            "{what}"
-        );
+        let answer = read_answer(&model, 2, &ok(body)).unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+        assert_eq!((answer.vectors.row(0), answer.vectors.row(1)), (&a[..], &b[..]), "{what}");
         assert_eq!((answer.vectors.len(), answer.vectors.row(2)), (2, &[][..]));
     }
-    let body = json!({"data": [{"embedding": escaped}]})
-        .to_string()
-        .replace('/', "\\/");
-    assert_eq!(
-        read_answer(&openai(), 1, &ok(body)).unwrap().vectors.row(0)[1],
-        1.0
-    );
+    let body = json!({"data": [{"embedding": escaped}]}).to_string().replace('/', "\\/");
+    assert_eq!(read_answer(&openai(), 1, &ok(body)).unwrap().vectors.row(0)[1], 1.0);
 }
 
 #[test]
@@ -212,10 +156,7 @@ fn tokens_are_counted_where_the_server_does() {
         assert_eq!(read_answer(&openai(), 1, &ok(body)).unwrap().tokens, tokens);
     }
     let body = json!({"embeddings": [[1, 1, 1]], "prompt_eval_count": 7}).to_string();
-    assert_eq!(
-        read_answer(&ollama(), 1, &ok(body)).unwrap().tokens,
-        Some(7)
-    );
+    assert_eq!(read_answer(&ollama(), 1, &ok(body)).unwrap().tokens, Some(7));
 }
 
 #[test]
@@ -224,9 +165,7 @@ fn every_bad_answer_is_a_failure() {
     let good = json!([1, 2, 3]);
     let items = |items: Value| json!({ "data": items }).to_string();
     let one = |embedding: &str| {
-        format!(
-            r#"{{"data":[{{"index":0,"embedding":{embedding}}},{{"index":1,"embedding":[1,2,3]}}]}}"#
-        )
+        format!(r#"{{"data":[{{"index":0,"embedding":{embedding}}},{{"index":1,"embedding":[1,2,3]}}]}}"#)
     };
     let deep = format!(r#"{{"data":{}"#, "[".repeat(200_000));
     #[rustfmt::skip]
@@ -270,50 +209,23 @@ fn every_bad_answer_is_a_failure() {
     ];
     for (what, action, code, body) in cases {
         let failure = read_answer(&openai(), 2, &ok(body)).expect_err(what);
-        assert_eq!(
-            (&failure.action, failure.code.as_str()),
-            (&action, code),
-            "{what}: {failure:?}"
-        );
-        assert!(
-            !failure.blames_input && !failure.hint.is_empty() && !failure.message.is_empty(),
-            "{what}"
-        );
+        assert_eq!((&failure.action, failure.code.as_str()), (&action, code), "{what}: {failure:?}");
+        assert!(!failure.blames_input && !failure.hint.is_empty() && !failure.message.is_empty(), "{what}");
     }
-    let latin = read_answer(
-        &openai(),
-        1,
-        &ok(b"{\"data\":[{\"embedding\":\"\xff\"}]}".to_vec()),
-    )
-    .unwrap_err();
+    let latin = read_answer(&openai(), 1, &ok(b"{\"data\":[{\"embedding\":\"\xff\"}]}".to_vec())).unwrap_err();
     assert_eq!(latin.code, "bad_answer");
 }
 
 #[test]
 fn a_single_bad_input_is_tried_again_at_its_own_cost() {
-    for body in [
-        json!({"data": []}),
-        json!({"data": [{"embedding": [0, 0, 0]}]}),
-        json!({"data": [{"embedding": []}]}),
-    ] {
+    for body in [json!({"data": []}), json!({"data": [{"embedding": [0, 0, 0]}]}), json!({"data": [{"embedding": []}]})]
+    {
         let failure = read_answer(&openai(), 1, &ok(body.to_string())).unwrap_err();
-        assert_eq!(
-            (failure.action, failure.blames_input),
-            (Action::Retry, true),
-            "{body}"
-        );
+        assert_eq!((failure.action, failure.blames_input), (Action::Retry, true), "{body}");
     }
-    let failure = read_answer(
-        &openai(),
-        1,
-        &ok(json!({"data": [{"embedding": [1, 2]}]}).to_string()),
-    )
-    .unwrap_err();
+    let failure = read_answer(&openai(), 1, &ok(json!({"data": [{"embedding": [1, 2]}]}).to_string())).unwrap_err();
     assert_eq!(failure.action, Action::Halt);
-    assert!(
-        failure.hint.contains('2') && failure.hint.contains('3'),
-        "{failure:?}"
-    );
+    assert!(failure.hint.contains('2') && failure.hint.contains('3'), "{failure:?}");
     let failure = read_answer(&ollama(), 1, &ok(r#"{"embeddings":[]}"#)).unwrap_err();
     assert_eq!(failure.code, "wrong_count");
 }
@@ -321,13 +233,6 @@ fn a_single_bad_input_is_tried_again_at_its_own_cost() {
 #[test]
 fn another_status_is_no_answer() {
     let good = json!({"data": [{"embedding": [1, 2, 3]}]}).to_string();
-    let response = Response {
-        status: 401,
-        headers: Vec::new(),
-        body: good.into_bytes(),
-    };
-    assert_eq!(
-        read_answer(&openai(), 1, &response).unwrap_err().code,
-        "http_401"
-    );
+    let response = Response { status: 401, headers: Vec::new(), body: good.into_bytes() };
+    assert_eq!(read_answer(&openai(), 1, &response).unwrap_err().code, "http_401");
 }

@@ -23,9 +23,7 @@ impl Vectors {
     #[must_use]
     pub fn row(&self, i: usize) -> &[f32] {
         let start = i.saturating_mul(self.dimensions);
-        self.data
-            .get(start..start.saturating_add(self.dimensions))
-            .unwrap_or_default()
+        self.data.get(start..start.saturating_add(self.dimensions)).unwrap_or_default()
     }
 
     /// How many there are.
@@ -87,12 +85,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Embedding<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Self::Value, A::Error> {
-                let mut floats = Vec::with_capacity(
-                    numbers
-                        .size_hint()
-                        .unwrap_or(0)
-                        .min(crate::model::MAX_DIMENSIONS),
-                );
+                let mut floats = Vec::with_capacity(numbers.size_hint().unwrap_or(0).min(crate::model::MAX_DIMENSIONS));
                 while let Some(number) = numbers.next_element::<Option<f32>>()? {
                     floats.push(number.unwrap_or(f32::NAN));
                 }
@@ -107,41 +100,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Embedding<'a> {
 ///
 /// Places count where items name them, and must then be 0 to `inputs - 1`, each once; the order counts only where no
 /// item names a place.
-pub(super) fn collect(
-    model: &Model,
-    inputs: usize,
-    items: Vec<Item<'_>>,
-) -> Result<Vectors, Failure> {
+pub(super) fn collect(model: &Model, inputs: usize, items: Vec<Item<'_>>) -> Result<Vectors, Failure> {
     let dimensions = model.dimensions;
     let mismatch = |message: String| Failure::bad_vectors(inputs, "wrong_count", &message);
     if items.len() != inputs {
-        return Err(mismatch(format!(
-            "the server answered {} vectors for {inputs} inputs",
-            items.len()
-        )));
+        return Err(mismatch(format!("the server answered {} vectors for {inputs} inputs", items.len())));
     }
     let placed = items.iter().filter(|item| item.index.is_some()).count();
     if placed != 0 && placed != inputs {
-        return Err(mismatch(format!(
-            "the server answered {} of {inputs} vectors without an index",
-            inputs - placed
-        )));
+        return Err(mismatch(format!("the server answered {} of {inputs} vectors without an index", inputs - placed)));
     }
     let mut source: Vec<Option<&Embedding<'_>>> = vec![None; inputs];
     for (order, item) in items.iter().enumerate() {
-        let at = item
-            .index
-            .map_or(order, |index| usize::try_from(index).unwrap_or(usize::MAX));
+        let at = item.index.map_or(order, |index| usize::try_from(index).unwrap_or(usize::MAX));
         match source.get_mut(at) {
             None => {
-                return Err(mismatch(format!(
-                    "the server answered a vector for input {at} of {inputs}"
-                )));
+                return Err(mismatch(format!("the server answered a vector for input {at} of {inputs}")));
             }
             Some(place) if place.is_some() => {
-                return Err(mismatch(format!(
-                    "the server answered two vectors for input {at}"
-                )));
+                return Err(mismatch(format!("the server answered two vectors for input {at}")));
             }
             Some(place) => *place = Some(&item.embedding),
         }
@@ -177,20 +154,13 @@ pub(super) fn collect(
 }
 
 /// Every vector of the same wrong length is the model's fault, one among others its input's.
-fn wrong_length(
-    model: &Model,
-    inputs: usize,
-    got: usize,
-    all: &[Option<&Embedding<'_>>],
-) -> Failure {
+fn wrong_length(model: &Model, inputs: usize, got: usize, all: &[Option<&Embedding<'_>>]) -> Failure {
     let same = all.iter().flatten().all(|embedding| embedding.len() == got);
     if same && got > 0 {
         Failure::wrong_dimensions(model, got)
     } else {
-        let message = format!(
-            "the server answered a vector of {got} dimensions among others, expected {}",
-            model.dimensions
-        );
+        let message =
+            format!("the server answered a vector of {got} dimensions among others, expected {}", model.dimensions);
         Failure::bad_vectors(inputs, "bad_vector", &message)
     }
 }
@@ -216,12 +186,7 @@ fn engine() -> base64::engine::GeneralPurpose {
 }
 
 /// Appends the numbers of `text` to `data`; false if it is not base64 of whole numbers.
-fn decode(
-    engine: &impl base64::Engine,
-    text: &str,
-    scratch: &mut Vec<u8>,
-    data: &mut Vec<f32>,
-) -> bool {
+fn decode(engine: &impl base64::Engine, text: &str, scratch: &mut Vec<u8>, data: &mut Vec<f32>) -> bool {
     scratch.clear();
     if engine.decode_vec(text, scratch).is_err() {
         return false;

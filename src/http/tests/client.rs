@@ -18,38 +18,19 @@ fn sends_what_it_is_given_and_returns_what_comes() {
     let (sender, seen) = mpsc::channel();
     let sender = Mutex::new(sender);
     let server = Server::start(move |_, mut stream| {
-        sender
-            .lock()
-            .unwrap()
-            .send(read_request(&mut BufReader::new(&stream)).unwrap())
-            .unwrap();
-        stream
-            .write_all(answer("429 Slow", "Retry-After: 7\r\n", "{}").as_bytes())
-            .unwrap();
+        sender.lock().unwrap().send(read_request(&mut BufReader::new(&stream)).unwrap()).unwrap();
+        stream.write_all(answer("429 Slow", "Retry-After: 7\r\n", "{}").as_bytes()).unwrap();
     });
     let response = client().send(&server.request()).unwrap();
-    assert_eq!(
-        (response.status, response.body.as_slice()),
-        (429, &b"{}"[..])
-    );
+    assert_eq!((response.status, response.body.as_slice()), (429, &b"{}"[..]));
     assert_eq!(response.header("retry-after"), Some("7"));
     let (head, body) = seen.recv().unwrap();
     let head = head.to_ascii_lowercase();
-    assert!(
-        head.starts_with("post /v1/embeddings http/1.1\r\n"),
-        "{head}"
-    );
-    for line in [
-        "authorization: bearer canary",
-        "accept-encoding: identity",
-        "content-length: 15",
-        "user-agent: autoembed/",
-    ] {
-        assert_eq!(
-            head.matches(&format!("\r\n{line}")).count(),
-            1,
-            "{line} in {head}"
-        );
+    assert!(head.starts_with("post /v1/embeddings http/1.1\r\n"), "{head}");
+    for line in
+        ["authorization: bearer canary", "accept-encoding: identity", "content-length: 15", "user-agent: autoembed/"]
+    {
+        assert_eq!(head.matches(&format!("\r\n{line}")).count(), 1, "{line} in {head}");
     }
     assert!(!head.contains("gzip") && !head.contains("expect:"));
     assert_eq!(body, b"{\"input\":[\"a\"]}");
@@ -57,10 +38,8 @@ fn sends_what_it_is_given_and_returns_what_comes() {
 
 #[test]
 fn headers_that_are_no_utf8_are_no_obstacle() {
-    let server = Server::once(
-        b"HTTP/1.1 200 OK\r\nx-odd: \xff\xfe\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}"
-            .to_vec(),
-    );
+    let server =
+        Server::once(b"HTTP/1.1 200 OK\r\nx-odd: \xff\xfe\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}".to_vec());
     let response = client().send(&server.request()).unwrap();
     assert_eq!(response.header("x-odd"), Some("\u{fffd}\u{fffd}"));
     assert_eq!(response.header("retry-after"), Some("1"));
@@ -86,17 +65,8 @@ fn the_timeout_is_for_the_whole_request() {
     });
     let servers = [
         ("no answer", silent),
-        (
-            "slow body",
-            dripping("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n", b"x"),
-        ),
-        (
-            "slow chunks",
-            dripping(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-                b"1\r\nx\r\n",
-            ),
-        ),
+        ("slow body", dripping("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n", b"x")),
+        ("slow chunks", dripping("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n")),
         ("slow head", dripping("HTTP/1.1 200 OK\r\n", b"a: b\r\n")),
     ];
     for (what, server) in servers {
@@ -112,31 +82,19 @@ fn the_timeout_is_for_the_whole_request() {
 
 #[test]
 fn an_answer_without_end_is_cut_at_the_cap() {
-    for head in [
-        "HTTP/1.1 200 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999\r\n\r\n",
-    ] {
+    for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999\r\n\r\n"] {
         let server = dripping(head, &[b'x'; 512]);
-        assert_eq!(
-            client().send(&server.request()).unwrap_err(),
-            TransportError::TooLarge
-        );
+        assert_eq!(client().send(&server.request()).unwrap_err(), TransportError::TooLarge);
     }
     let server = Server::once(answer("200 OK", "", &"x".repeat(1001)));
-    assert_eq!(
-        client().send(&server.request()).unwrap_err(),
-        TransportError::TooLarge
-    );
+    assert_eq!(client().send(&server.request()).unwrap_err(), TransportError::TooLarge);
     let server = Server::once(answer("200 OK", "", &"x".repeat(1000)));
     assert_eq!(client().send(&server.request()).unwrap().body.len(), 1000);
 }
 
 #[test]
 fn an_error_message_without_end_is_still_one() {
-    for head in [
-        "HTTP/1.1 503 No\r\n\r\n",
-        "HTTP/1.1 503 No\r\ncontent-length: 99999999999999\r\n\r\n",
-    ] {
+    for head in ["HTTP/1.1 503 No\r\n\r\n", "HTTP/1.1 503 No\r\ncontent-length: 99999999999999\r\n\r\n"] {
         let server = dripping(head, &[b'x'; 512]);
         let response = client().send(&server.request()).unwrap();
         assert_eq!((response.status, response.body.len()), (503, 1000));
@@ -160,42 +118,24 @@ fn a_redirect_is_not_followed() {
         let elsewhere = Server::once(answer("200 OK", "", "{}"));
         let location = format!("location: http://{}/\r\n", elsewhere.address);
         let server = Server::once(answer(&format!("{status} Moved"), &location, ""));
-        assert_eq!(
-            client().send(&server.request()).unwrap_err(),
-            TransportError::Redirect(status)
-        );
+        assert_eq!(client().send(&server.request()).unwrap_err(), TransportError::Redirect(status));
         assert_eq!(elsewhere.connections(), 0);
     }
 }
 
 #[test]
 fn a_broken_answer_is_no_answer() {
-    let huge = format!(
-        "HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n",
-        "x".repeat(1 << 20)
-    );
+    let huge = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(1 << 20));
     for (what, bytes) in [
-        (
-            "fewer bytes than said",
-            "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}",
-        ),
-        (
-            "chunks without an end",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
-        ),
-        (
-            "bad chunk",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-        ),
+        ("fewer bytes than said", "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}"),
+        ("chunks without an end", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+        ("bad chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"),
         ("huge header", huge.as_str()),
         ("no HTTP", "SSH-2.0-OpenSSH_9.2\r\n"),
     ] {
         let server = Server::once(bytes);
         let error = client().send(&server.request()).unwrap_err();
-        assert!(
-            matches!(error, TransportError::Protocol(_)),
-            "{what}: {error:?}"
-        );
+        assert!(matches!(error, TransportError::Protocol(_)), "{what}: {error:?}");
         assert_eq!(server.connections(), 1, "{what}: tried again");
     }
     let server = Server::once("");
@@ -208,27 +148,17 @@ fn a_broken_answer_is_no_answer() {
 fn nothing_is_decompressed() {
     // The head of a gzip stream; whoever decompressed it would fail or return something else.
     let bomb = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff rest";
-    let mut bytes = format!(
-        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
-        bomb.len()
-    )
-    .into_bytes();
+    let mut bytes =
+        format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len()).into_bytes();
     bytes.extend_from_slice(bomb);
-    assert_eq!(
-        client().send(&Server::once(bytes).request()).unwrap().body,
-        bomb
-    );
+    assert_eq!(client().send(&Server::once(bytes).request()).unwrap().body, bomb);
 }
 
 /// Answers every request of a connection.
 fn keeping() -> Server {
     Server::start(|_, mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while read_request(&mut reader).is_some()
-            && stream
-                .write_all(answer("200 OK", "", "{}").as_bytes())
-                .is_ok()
-        {}
+        while read_request(&mut reader).is_some() && stream.write_all(answer("200 OK", "", "{}").as_bytes()).is_ok() {}
     })
 }
 
@@ -240,11 +170,7 @@ fn a_connection_is_used_again_whatever_the_client_is_called() {
         client.clone().send(&server.request()).unwrap();
     }
     assert_eq!(server.connections(), 1);
-    let none = Client::new(&ClientConfig {
-        max_connections: 0,
-        ..ClientConfig::default()
-    })
-    .unwrap();
+    let none = Client::new(&ClientConfig { max_connections: 0, ..ClientConfig::default() }).unwrap();
     for _ in 0..3 {
         none.send(&server.request()).unwrap();
     }
@@ -257,17 +183,10 @@ fn many_threads_share_a_client() {
     let client = client();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| {
-                (0..50)
-                    .for_each(|_| assert_eq!(client.send(&server.request()).unwrap().status, 200))
-            });
+            scope.spawn(|| (0..50).for_each(|_| assert_eq!(client.send(&server.request()).unwrap().status, 200)));
         }
     });
-    assert!(
-        server.connections() <= 16,
-        "{} connections",
-        server.connections()
-    );
+    assert!(server.connections() <= 16, "{} connections", server.connections());
 }
 
 #[test]
@@ -282,9 +201,7 @@ fn a_connection_that_the_server_closed_meanwhile_is_replaced() {
     let server = Server::start(|number, mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         read_request(&mut reader).unwrap();
-        stream
-            .write_all(answer("200 OK", "", "{}").as_bytes())
-            .unwrap();
+        stream.write_all(answer("200 OK", "", "{}").as_bytes()).unwrap();
         if number == 0 {
             let _ = read_request(&mut reader);
         }
@@ -299,9 +216,7 @@ fn a_kept_connection_that_breaks_within_the_answer_is_not_tried_again() {
     let server = Server::start(|_, mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         read_request(&mut reader).unwrap();
-        stream
-            .write_all(answer("200 OK", "", "{}").as_bytes())
-            .unwrap();
+        stream.write_all(answer("200 OK", "", "{}").as_bytes()).unwrap();
         read_request(&mut reader).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").unwrap();
     });
@@ -319,9 +234,7 @@ fn the_second_try_happens_once_and_in_the_same_time() {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         read_request(&mut reader).unwrap();
         if number == 0 {
-            stream
-                .write_all(answer("200 OK", "", "{}").as_bytes())
-                .unwrap();
+            stream.write_all(answer("200 OK", "", "{}").as_bytes()).unwrap();
             let _ = read_request(&mut reader);
         } else {
             held.wait();
@@ -338,28 +251,15 @@ fn the_second_try_happens_once_and_in_the_same_time() {
 
 #[test]
 fn no_server_and_no_host() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let error = client()
-        .send(&request(&format!("http://127.0.0.1:{port}/")))
-        .unwrap_err();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = client().send(&request(&format!("http://127.0.0.1:{port}/"))).unwrap_err();
     assert!(matches!(error, TransportError::Connect(_)), "{error:?}");
-    let error = client()
-        .send(&request("http://no-such-host.invalid/"))
-        .unwrap_err();
+    let error = client().send(&request("http://no-such-host.invalid/")).unwrap_err();
     assert!(matches!(error, TransportError::Dns(_)), "{error:?}");
-    let error = client()
-        .send(&request("http://localhost:1/?key=canary"))
-        .unwrap_err();
+    let error = client().send(&request("http://localhost:1/?key=canary")).unwrap_err();
     assert!(!format!("{error:?}").contains("canary"));
     let error = client().send(&request("nonsense canary")).unwrap_err();
-    assert!(
-        matches!(error, TransportError::Protocol(_)) && !format!("{error:?}").contains("canary"),
-        "{error:?}"
-    );
+    assert!(matches!(error, TransportError::Protocol(_)) && !format!("{error:?}").contains("canary"), "{error:?}");
 }
 
 #[test]

@@ -57,15 +57,7 @@ fn a_panic_is_a_result_and_its_thread_goes_on() {
         })
         .collect();
     let panicked = |text: &str| Err(Panicked(text.to_owned()));
-    assert_eq!(
-        results,
-        [
-            panicked("plain"),
-            panicked("with 1"),
-            panicked("no message"),
-            Ok(8)
-        ]
-    );
+    assert_eq!(results, [panicked("plain"), panicked("with 1"), panicked("no message"), Ok(8)]);
 }
 
 #[test]
@@ -105,12 +97,7 @@ fn hold(pool: &Pool<()>, jobs: usize) -> Held {
             release
         })
         .collect();
-    Held {
-        running,
-        most,
-        begun,
-        release,
-    }
+    Held { running, most, begun, release }
 }
 
 #[test]
@@ -131,11 +118,7 @@ fn as_many_at_once_as_allowed_and_no_more() {
         release.send(()).unwrap();
         woken.recv_timeout(NEVER).unwrap();
     }
-    assert!(
-        held.begun.try_recv().is_err(),
-        "{} running",
-        held.running.load(Ordering::SeqCst)
-    );
+    assert!(held.begun.try_recv().is_err(), "{} running", held.running.load(Ordering::SeqCst));
     drop(held.release);
     for _ in 0..5 {
         held.begun.recv_timeout(NEVER).unwrap();
@@ -162,10 +145,7 @@ fn dropping_does_not_wait_and_drops_what_has_not_begun() {
     assert!(dropped.load(Ordering::SeqCst));
     drop(held.release);
     // The last thread takes the waker with it, without having used it.
-    assert_eq!(
-        woken.recv_timeout(NEVER),
-        Err(mpsc::RecvTimeoutError::Disconnected)
-    );
+    assert_eq!(woken.recv_timeout(NEVER), Err(mpsc::RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -177,38 +157,18 @@ fn threads_block_every_signal_and_the_owner_keeps_its_own() {
         let (pool, woken) = pool(1);
         pool.submit(|| {
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let nested = std::thread::spawn(|| SigSet::thread_get_mask().unwrap())
-                .join()
-                .unwrap();
-            (
-                status,
-                std::thread::current().name().map(str::to_owned),
-                nested,
-            )
+            let nested = std::thread::spawn(|| SigSet::thread_get_mask().unwrap()).join().unwrap();
+            (status, std::thread::current().name().map(str::to_owned), nested)
         });
         woken.recv_timeout(NEVER).unwrap();
         let (status, name, nested) = pool.try_recv().unwrap().unwrap();
         assert_eq!(name.as_deref(), Some(THREAD_NAME));
-        assert!(
-            status.contains(&format!("Name:\t{THREAD_NAME}\n")),
-            "{status}"
-        );
-        let blocked = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigBlk:\t"))
-            .unwrap();
+        assert!(status.contains(&format!("Name:\t{THREAD_NAME}\n")), "{status}");
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
         let blocked = u64::from_str_radix(blocked, 16).unwrap();
-        for signal in
-            Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
-        {
-            assert!(
-                blocked & (1 << (signal as i32 - 1)) != 0,
-                "{signal} is not blocked"
-            );
-            assert!(
-                nested.contains(signal),
-                "{signal} is not blocked in a thread of the thread"
-            );
+        for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+            assert!(blocked & (1 << (signal as i32 - 1)) != 0, "{signal} is not blocked");
+            assert!(nested.contains(signal), "{signal} is not blocked in a thread of the thread");
         }
         assert_eq!(SigSet::thread_get_mask().unwrap(), mine);
     });

@@ -29,10 +29,7 @@ impl Server {
                 std::thread::spawn(move || serve(number, stream));
             }
         });
-        Self {
-            address,
-            connections,
-        }
+        Self { address, connections }
     }
 
     /// Answers the first request of each connection with these bytes and closes.
@@ -59,14 +56,8 @@ pub fn request(url: &str) -> Request {
     Request {
         url: url.to_owned(),
         headers: vec![
-            (
-                "content-type".to_owned(),
-                HeaderValue::Plain("application/json".to_owned()),
-            ),
-            (
-                "authorization".to_owned(),
-                HeaderValue::Secret(Secret::new("Bearer canary").unwrap()),
-            ),
+            ("content-type".to_owned(), HeaderValue::Plain("application/json".to_owned())),
+            ("authorization".to_owned(), HeaderValue::Secret(Secret::new("Bearer canary").unwrap())),
         ],
         body: b"{\"input\":[\"a\"]}".to_vec(),
         timeout: Duration::from_secs(20),
@@ -82,18 +73,13 @@ pub fn read_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
             return None;
         }
     }
-    let length = head
-        .to_ascii_lowercase()
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let length =
+        head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
     Some((head, body))
 }
 
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }

@@ -24,47 +24,33 @@ impl Authority {
     /// A server whose certificate is for `name`.
     fn server(&self, name: &str) -> Server {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()])
-            .unwrap()
-            .signed_by(&key, &self.0)
-            .unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
+            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
             .unwrap();
         let config = Arc::new(config);
         Server::start(move |_, stream: TcpStream| {
             let tls = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
             let mut reader = BufReader::new(tls);
             while read_request(&mut reader).is_some() {
-                reader
-                    .get_mut()
-                    .write_all(answer("200 OK", "", "{}").as_bytes())
-                    .unwrap();
+                reader.get_mut().write_all(answer("200 OK", "", "{}").as_bytes()).unwrap();
             }
         })
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("autoembed-http-{}-{name}.pem", std::process::id()));
+        let path = std::env::temp_dir().join(format!("autoembed-http-{}-{name}.pem", std::process::id()));
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
 }
 
 fn trusting(ca_file: PathBuf) -> Client {
-    let client = Client::new(&ClientConfig {
-        ca_file: Some(ca_file.clone()),
-        ..ClientConfig::default()
-    })
-    .unwrap();
+    let client = Client::new(&ClientConfig { ca_file: Some(ca_file.clone()), ..ClientConfig::default() }).unwrap();
     std::fs::remove_file(ca_file).unwrap();
     client
 }
@@ -104,28 +90,14 @@ fn schemes_that_do_not_fit_the_server() {
 #[test]
 fn a_bad_certificate_file_is_named() {
     let path = std::env::temp_dir().join(format!("autoembed-http-{}-bad.pem", std::process::id()));
-    let config = ClientConfig {
-        ca_file: Some(path.clone()),
-        ..ClientConfig::default()
-    };
+    let config = ClientConfig { ca_file: Some(path.clone()), ..ClientConfig::default() };
     let missing = Client::new(&config).unwrap_err();
     std::fs::write(&path, "nothing").unwrap();
     let empty = Client::new(&config).unwrap_err();
-    std::fs::write(
-        &path,
-        "-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n").unwrap();
     let broken = Client::new(&config).unwrap_err();
     std::fs::remove_file(&path).unwrap();
-    for (error, words) in [
-        (missing, "cannot be read"),
-        (empty, "holds no certificate"),
-        (broken, "is not PEM"),
-    ] {
-        assert!(
-            error.message.contains(words) && error.hint.contains("autoembed.ca_file"),
-            "{error:?}"
-        );
+    for (error, words) in [(missing, "cannot be read"), (empty, "holds no certificate"), (broken, "is not PEM")] {
+        assert!(error.message.contains(words) && error.hint.contains("autoembed.ca_file"), "{error:?}");
     }
 }

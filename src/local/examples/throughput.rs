@@ -10,8 +10,7 @@ fn private_kilobytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let of = |name: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-            .unwrap_or(0)
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
     };
     of("Private_Clean:") + of("Private_Dirty:")
 }
@@ -43,10 +42,7 @@ fn main() {
     let tokens = model.embed_into(text, &mut out).known;
     let first = start.elapsed();
     // Touch the whole table, as long use would.
-    for line in std::fs::read_to_string(folder.join("tokenizer.json"))
-        .unwrap()
-        .split(',')
-    {
+    for line in std::fs::read_to_string(folder.join("tokenizer.json")).unwrap().split(',') {
         model.embed_into(line, &mut out);
     }
     if child.is_none() {

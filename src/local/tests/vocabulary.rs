@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use autoembed_local::vocabulary::build;
 
 fn builtin(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../share/builtin")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../share/builtin").join(file)
 }
 
 #[test]
@@ -29,23 +27,11 @@ fn other_tokenizers_are_refused() {
     let text = std::fs::read_to_string(builtin("tokenizer.json")).unwrap();
     let edits = [
         ("\"lowercase\":true", "\"lowercase\":false", "normaliser"),
-        (
-            "\"strip_accents\":null",
-            "\"strip_accents\":false",
-            "normaliser",
-        ),
+        ("\"strip_accents\":null", "\"strip_accents\":false", "normaliser"),
         ("BertPreTokenizer", "Whitespace", "pre-tokenizer"),
         ("\"WordPiece\",\"unk", "\"BPE\",\"unk", "word piece"),
-        (
-            "\"max_input_chars_per_word\":100",
-            "\"max_input_chars_per_word\":50",
-            "word piece",
-        ),
-        (
-            "\"unk_token\":\"[UNK]\"",
-            "\"unk_token\":\"[NONE]\"",
-            "unknown token",
-        ),
+        ("\"max_input_chars_per_word\":100", "\"max_input_chars_per_word\":50", "word piece"),
+        ("\"unk_token\":\"[UNK]\"", "\"unk_token\":\"[NONE]\"", "unknown token"),
         ("\"!\":2,", "\"!\":3,", "ids"),
     ];
     for (from, to, expected) in edits {

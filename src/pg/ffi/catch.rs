@@ -44,7 +44,7 @@ impl Caught {
     }
 }
 
-fn describe(error: CaughtError) -> Caught {
+fn describe(error: &CaughtError) -> Caught {
     let report = match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
@@ -74,7 +74,7 @@ pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
         }
         Ok(value)
     }))
-    .catch_others(|error| Err(describe(error)))
+    .catch_others(|error| Err(describe(&error)))
     .execute();
     after_transaction(result.is_err());
     result
@@ -126,7 +126,7 @@ pub fn top_level(statement: &str) -> Result<(), Caught> {
         }
         Ok(())
     }))
-    .catch_others(|error| Err(describe(error)))
+    .catch_others(|error| Err(describe(&error)))
     .execute();
     after_transaction(result.is_err());
     result
@@ -144,7 +144,7 @@ fn after_transaction(failed: bool) {
     }
 }
 
-/// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned.
+/// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned. A cancel is raised again.
 pub fn subtransaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
     // SAFETY: the memory context and resource owner of the caller are put back in both branches, as plpgsql's
     // exception blocks do.
@@ -164,13 +164,12 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
-            Err(describe(error))
+            let caught = describe(&error);
+            if caught.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED {
+                error.rethrow();
+            }
+            Err(caught)
         })
         .execute()
     }
-}
-
-/// Obeys what was asked of this process: cancel, terminate, barriers of other backends.
-pub fn check_interrupts() {
-    pgrx::check_for_interrupts!();
 }

@@ -5,7 +5,13 @@ use pgrx::pg_sys;
 const ONE_WORKER: u16 = 0x6165;
 const ONE_INDEXER: u16 = 0x6166;
 
-fn object_tag(method: u32, database: pg_sys::Oid, class: pg_sys::Oid, object: pg_sys::Oid, sub: u16) -> pg_sys::LOCKTAG {
+fn object_tag(
+    method: u32,
+    database: pg_sys::Oid,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: u16,
+) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         locktag_field1: database.to_u32(),
         locktag_field2: class.to_u32(),

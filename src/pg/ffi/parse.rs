@@ -28,13 +28,7 @@ pub fn analyse(statement: &str, table: pg_sys::Oid) -> Option<Expression> {
         if (*(*raw).stmt).type_ != pg_sys::NodeTag::T_SelectStmt {
             return None;
         }
-        let query = pg_sys::parse_analyze_fixedparams(
-            raw,
-            text.as_ptr(),
-            std::ptr::null(),
-            0,
-            std::ptr::null_mut(),
-        );
+        let query = pg_sys::parse_analyze_fixedparams(raw, text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut());
         if (*query).targetList.is_null() || (*(*query).targetList).length != 1 || (*query).rtable.is_null() {
             return None;
         }

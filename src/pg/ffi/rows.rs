@@ -77,8 +77,7 @@ impl TriggerCall {
         // SAFETY: slots and tuplestore belong to the call; the transition table has the table's own columns.
         unsafe {
             if self.is_row() {
-                let slot =
-                    if self.is_update() { (*self.data).tg_newslot } else { (*self.data).tg_trigslot };
+                let slot = if self.is_update() { (*self.data).tg_newslot } else { (*self.data).tg_trigslot };
                 each(key_of(slot, columns));
                 return;
             }
@@ -102,11 +101,7 @@ impl TriggerCall {
     pub fn same_row(&self) -> pg_sys::Datum {
         // SAFETY: valid for the length of the call.
         unsafe {
-            pg_sys::Datum::from(if self.is_update() {
-                (*self.data).tg_newtuple
-            } else {
-                (*self.data).tg_trigtuple
-            })
+            pg_sys::Datum::from(if self.is_update() { (*self.data).tg_newtuple } else { (*self.data).tg_trigtuple })
         }
     }
 

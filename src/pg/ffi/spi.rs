@@ -74,51 +74,55 @@ thread_local! {
 
 /// Runs `sql` and returns `row` of each row of its result. Errors of the server are raised, not returned.
 pub fn query<T>(sql: &str, args: &[Arg], mode: Mode, row: impl FnMut(&Row) -> T) -> Vec<T> {
-    connected(|| {
-        let (mut oids, mut datums, nulls) = split(args);
-        let sql = c_string(sql);
-        // SAFETY: SPI is connected, the arrays have one entry an argument, and the text ends with NUL.
-        unsafe {
-            pg_sys::SPI_execute_with_args(
-                sql.as_ptr(),
-                args.len() as i32,
-                oids.as_mut_ptr(),
-                datums.as_mut_ptr(),
-                nulls.as_ptr(),
-                mode == Mode::Read,
-                0,
-            )
-        }
-    }, row)
+    connected(
+        || {
+            let (mut oids, mut datums, nulls) = split(args);
+            let sql = c_string(sql);
+            // SAFETY: SPI is connected, the arrays have one entry an argument, and the text ends with NUL.
+            unsafe {
+                pg_sys::SPI_execute_with_args(
+                    sql.as_ptr(),
+                    args.len() as i32,
+                    oids.as_mut_ptr(),
+                    datums.as_mut_ptr(),
+                    nulls.as_ptr(),
+                    mode == Mode::Read,
+                    0,
+                )
+            }
+        },
+        row,
+    )
 }
 
 /// As [`query`], for a constant statement that runs often: its plan is kept for the session.
 pub fn planned<T>(sql: &'static str, args: &[Arg], mode: Mode, row: impl FnMut(&Row) -> T) -> Vec<T> {
-    connected(|| {
-        let (mut oids, mut datums, nulls) = split(args);
-        let plan = PLANS.with(|plans| plans.borrow().get(sql).copied()).unwrap_or_else(|| {
-            let text = c_string(sql);
-            // SAFETY: SPI is connected; a kept plan lives as long as the session.
-            let plan = unsafe {
-                let plan = pg_sys::SPI_prepare(text.as_ptr(), args.len() as i32, oids.as_mut_ptr());
+    connected(
+        || {
+            let (mut oids, mut datums, nulls) = split(args);
+            let plan = PLANS.with(|plans| plans.borrow().get(sql).copied()).unwrap_or_else(|| {
+                let text = c_string(sql);
+                // SAFETY: SPI is connected; a kept plan lives as long as the session.
+                let plan = unsafe {
+                    let plan = pg_sys::SPI_prepare(text.as_ptr(), args.len() as i32, oids.as_mut_ptr());
+                    if !plan.is_null() {
+                        pg_sys::SPI_keepplan(plan);
+                    }
+                    plan
+                };
                 if !plan.is_null() {
-                    pg_sys::SPI_keepplan(plan);
+                    PLANS.with(|plans| plans.borrow_mut().insert(sql, plan));
                 }
                 plan
-            };
-            if !plan.is_null() {
-                PLANS.with(|plans| plans.borrow_mut().insert(sql, plan));
+            });
+            if plan.is_null() {
+                return pg_sys::SPI_ERROR_ARGUMENT;
             }
-            plan
-        });
-        if plan.is_null() {
-            return pg_sys::SPI_ERROR_ARGUMENT;
-        }
-        // SAFETY: the plan was made for these argument types, by the only statement text that leads to it.
-        unsafe {
-            pg_sys::SPI_execute_plan(plan, datums.as_mut_ptr(), nulls.as_ptr(), mode == Mode::Read, 0)
-        }
-    }, row)
+            // SAFETY: the plan was made for these argument types, by the only statement text that leads to it.
+            unsafe { pg_sys::SPI_execute_plan(plan, datums.as_mut_ptr(), nulls.as_ptr(), mode == Mode::Read, 0) }
+        },
+        row,
+    )
 }
 
 /// Runs `sql` for its effect and returns the number of rows it touched.

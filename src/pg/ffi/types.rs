@@ -37,7 +37,6 @@ macro_rules! returned_as_is {
         }
     };
 }
-pub(crate) use returned_as_is;
 
 /// SQL's `name`.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,3 +131,15 @@ pub fn bytea_array(rows: Vec<Option<Vec<u8>>>) -> super::spi::Arg {
     // SAFETY: pgrx builds a bytea[] from these.
     unsafe { super::spi::Arg::raw(pg_sys::BYTEAARRAYOID, rows.into_datum()) }
 }
+
+/// The row that a BEFORE trigger gives back.
+pub struct TriggerRow(pg_sys::Datum);
+
+impl TriggerRow {
+    /// `row` comes from the call of the trigger.
+    pub fn new(row: pg_sys::Datum) -> TriggerRow {
+        TriggerRow(row)
+    }
+}
+
+returned_as_is!(TriggerRow, "trigger");

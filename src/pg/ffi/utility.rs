@@ -4,10 +4,8 @@ use pgrx::pg_sys;
 
 /// Makes a function go away with a table: DROP TABLE then needs no CASCADE and leaves no function behind.
 pub fn drop_function_with_table(function: pg_sys::Oid, table: pg_sys::Oid) {
-    let depender =
-        pg_sys::ObjectAddress { classId: pg_sys::ProcedureRelationId, objectId: function, objectSubId: 0 };
-    let referenced =
-        pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: table, objectSubId: 0 };
+    let depender = pg_sys::ObjectAddress { classId: pg_sys::ProcedureRelationId, objectId: function, objectSubId: 0 };
+    let referenced = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: table, objectSubId: 0 };
     // SAFETY: both objects exist in this transaction.
     unsafe { pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO) };
 }
@@ -25,15 +23,18 @@ pub fn reserve_setting_prefix() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"autoembed".as_ptr()) };
 }
 
+/// Told of the table, or of all.
+type TableChanged = fn(Option<pg_sys::Oid>);
+
 /// Calls `callback` when the definition of a table has changed (`None`: of any table). It must not raise errors.
-pub fn on_table_change(callback: fn(Option<pg_sys::Oid>)) {
+pub fn on_table_change(callback: TableChanged) {
     CHANGED.with(|changed| changed.set(Some(callback)));
     // SAFETY: once, when the library is loaded; the function stays as long as the library, which is never unloaded.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed_table), pg_sys::Datum::null()) };
 }
 
 thread_local! {
-    static CHANGED: std::cell::Cell<Option<fn(Option<pg_sys::Oid>)>> = const { std::cell::Cell::new(None) };
+    static CHANGED: std::cell::Cell<Option<TableChanged>> = const { std::cell::Cell::new(None) };
 }
 
 #[pgrx::pg_guard]

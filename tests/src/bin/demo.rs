@@ -34,11 +34,7 @@ const CLIENTS: usize = 4;
 const SEARCHES: [(&str, &str, &str); 3] = [
     ("flooded basement", "", "cellar was under water"),
     ("beginner exercise", "", "one minute of jogging"),
-    (
-        "hacked account",
-        r#", filter => '{"role": "user"}'"#,
-        "my login codes",
-    ),
+    ("hacked account", r#", filter => '{"role": "user"}'"#, "my login codes"),
 ];
 
 const TABLE: &str = "CREATE TABLE messages (
@@ -60,8 +56,7 @@ fn main() -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The first signal ends the demo in good order, a second one at once.
-        let second =
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
+        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
         let first = signal_hook::flag::register(signal, Arc::clone(&interrupted));
         if let Err(e) = second.and(first) {
             eprintln!("demo: no signal handler: {e}");
@@ -84,24 +79,19 @@ fn run(interrupted: &AtomicBool) -> Result<()> {
     let mut page = Page::new();
     let conversations = conversations()?;
     let (old, new) = conversations.split_at(OLD_CONVERSATIONS.min(conversations.len()));
-    let rows = |part: &[Conversation]| {
-        part.iter()
-            .map(|conversation| conversation.lines.len())
-            .sum::<usize>()
-    };
+    let rows = |part: &[Conversation]| part.iter().map(|conversation| conversation.lines.len()).sum::<usize>();
 
-    let stub = Stub::start(StubConfig {
-        vectors: Vectors::Builtin,
-        latency: LATENCY,
-        ..StubConfig::default()
-    })?;
+    let stub = Stub::start(StubConfig { vectors: Vectors::Builtin, latency: LATENCY, ..StubConfig::default() })?;
     let cluster = Cluster::builder().preload(true).try_start().map_err(|e| {
         format!("the private server did not start: {e}\nhint: is the extension installed in the server of {}? (make install)", find::pg_config().display())
     })?;
     run_sql(&mut connect(&cluster, "postgres")?, "CREATE DATABASE app")?;
     let mut db = connect(&cluster, "app")?;
     let version = value(&mut db, "SELECT split_part(version(), ' ', 2)")?;
-    page.line(&format!("autoembed on a private PostgreSQL {version}, embedding server at {}; both are gone when this ends.", stub.url()));
+    page.line(&format!(
+        "autoembed on a private PostgreSQL {version}, embedding server at {}; both are gone when this ends.",
+        stub.url()
+    ));
 
     page.step("Set up: the extension, and a model behind an HTTP API (answers take 20 ms)");
     shown(&page, &mut db, "CREATE EXTENSION autoembed CASCADE;")?;
@@ -114,10 +104,7 @@ fn run(interrupted: &AtomicBool) -> Result<()> {
         ),
     )?;
 
-    page.step(&format!(
-        "A chat application's table, with {} messages already in it",
-        rows(old)
-    ));
+    page.step(&format!("A chat application's table, with {} messages already in it", rows(old)));
     shown(&page, &mut db, TABLE)?;
     for conversation in old {
         insert(&mut db, conversation, &mut |_, _| Ok(()))?;
@@ -125,39 +112,17 @@ fn run(interrupted: &AtomicBool) -> Result<()> {
 
     page.step("One call keeps it embedded from now on, and fills in what was there before");
     let start = Instant::now();
-    shown(
-        &page,
-        &mut db,
-        "SELECT autoembed.enable('messages', 'content', model => 'demo');",
-    )?;
-    watch(
-        &page,
-        &mut db,
-        "backfill",
-        rows(old),
-        start,
-        interrupted,
-        || false,
-    )?;
+    shown(&page, &mut db, "SELECT autoembed.enable('messages', 'content', model => 'demo');")?;
+    watch(&page, &mut db, "backfill", rows(old), start, interrupted, || false)?;
     let backfill = start.elapsed();
 
-    page.step(&format!(
-        "{CLIENTS} clients write {} more messages; they know nothing of vectors",
-        rows(new)
-    ));
+    page.step(&format!("{CLIENTS} clients write {} more messages; they know nothing of vectors", rows(new)));
     if let Some(first) = new.first() {
         let line = first.lines.first().map_or("", String::as_str);
         let id = "5b2a3c0e-8f41-4d6b-9a57-1c7f0e2d9b38";
         page.sql(&insert_sql(id, "user", line, first.channel));
     }
-    let waits = write_live(
-        &page,
-        &cluster,
-        &mut db,
-        new,
-        rows(&conversations),
-        interrupted,
-    )?;
+    let waits = write_live(&page, &cluster, &mut db, new, rows(&conversations), interrupted)?;
 
     page.step("Search in plain words; no word of the query is in the answers");
     for (query, more, expected) in SEARCHES {
@@ -165,25 +130,14 @@ fn run(interrupted: &AtomicBool) -> Result<()> {
     }
 
     page.step("What an operator sees");
-    let columns = [
-        "source",
-        "model",
-        "state",
-        "pending",
-        "in_flight",
-        "failed",
-        "embedded",
-    ];
+    let columns = ["source", "model", "state", "pending", "in_flight", "failed", "embedded"];
     let sql = format!("SELECT {} FROM autoembed.status;", columns.join(", "));
     page.sql(&sql);
     let status = table(&mut db, &sql)?;
     page.table(&columns, &status);
 
     let total = rows(&conversations);
-    let missing = value(
-        &mut db,
-        "SELECT count(*) FROM messages WHERE embedding IS NULL",
-    )?;
+    let missing = value(&mut db, "SELECT count(*) FROM messages WHERE embedding IS NULL")?;
     if missing != "0" || status.len() != 1 {
         return Err(format!("{missing} of {total} rows have no vector").into());
     }
@@ -200,39 +154,23 @@ fn run(interrupted: &AtomicBool) -> Result<()> {
 
 /// The messages of `examples/messages.json`.
 fn conversations() -> Result<Vec<Conversation>> {
-    let parsed: serde_json::Value =
-        serde_json::from_str(include_str!("../../../examples/messages.json"))?;
-    let list = parsed
-        .as_array()
-        .ok_or("examples/messages.json is no list")?;
+    let parsed: serde_json::Value = serde_json::from_str(include_str!("../../../examples/messages.json"))?;
+    let list = parsed.as_array().ok_or("examples/messages.json is no list")?;
     let channels = ["web", "app", "mail"].into_iter().cycle();
     list.iter()
         .zip(channels)
         .map(|(conversation, channel)| {
-            let lines = conversation["lines"]
-                .as_array()
-                .ok_or("a conversation without lines")?;
-            let lines = lines
-                .iter()
-                .filter_map(|line| line.as_str().map(str::to_owned))
-                .collect();
+            let lines = conversation["lines"].as_array().ok_or("a conversation without lines")?;
+            let lines = lines.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect();
             Ok(Conversation { channel, lines })
         })
         .collect()
 }
 
 /// Writes a conversation, each message its own transaction; `written` is told each row's id once it is committed.
-fn insert(
-    db: &mut Db,
-    conversation: &Conversation,
-    written: &mut dyn FnMut(&mut Db, i64) -> Result<()>,
-) -> Result<()> {
+fn insert(db: &mut Db, conversation: &Conversation, written: &mut dyn FnMut(&mut Db, i64) -> Result<()>) -> Result<()> {
     let id = value(db, "SELECT gen_random_uuid()")?;
-    for (line, role) in conversation
-        .lines
-        .iter()
-        .zip(["user", "assistant"].into_iter().cycle())
-    {
+    for (line, role) in conversation.lines.iter().zip(["user", "assistant"].into_iter().cycle()) {
         let row = value(db, &insert_sql(&id, role, line, conversation.channel))?;
         written(db, row.parse()?)?;
     }
@@ -274,9 +212,7 @@ fn write_live(
                 })
             })
             .collect();
-        let watched = watch(page, db, "live    ", total, start, interrupted, || {
-            failed.load(Ordering::Relaxed)
-        });
+        let watched = watch(page, db, "live    ", total, start, interrupted, || failed.load(Ordering::Relaxed));
         for client in clients {
             client.join().map_err(|_| "a client panicked")??;
         }
@@ -307,10 +243,7 @@ fn client(
                 check(interrupted, start)?;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            waits
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(start.elapsed());
+            waits.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
             Ok(())
         })?;
     }
@@ -327,10 +260,7 @@ fn watch(
     given_up: impl Fn() -> bool,
 ) -> Result<()> {
     loop {
-        let embedded = value(
-            db,
-            "SELECT embedded FROM autoembed.status WHERE source = 'messages'::regclass",
-        )?;
+        let embedded = value(db, "SELECT embedded FROM autoembed.status WHERE source = 'messages'::regclass")?;
         let embedded: usize = embedded.parse()?;
         page.bar(label, embedded.min(total), total, start.elapsed());
         if embedded >= total || given_up() {
@@ -357,21 +287,13 @@ fn check(interrupted: &AtomicBool, start: Instant) -> Result<()> {
 
 /// Runs and shows one search. Errors: the best answer is not the expected one, or shares a word with the query.
 fn search(page: &Page, db: &mut Db, query: &str, more: &str, expected: &str) -> Result<()> {
-    let sql = format!(
-        "SELECT similarity::numeric(3,2), content FROM similar_messages('{query}', 3{more});"
-    );
+    let sql = format!("SELECT similarity::numeric(3,2), content FROM similar_messages('{query}', 3{more});");
     page.sql(&sql);
     let answers = table(db, &sql)?;
     page.table(&["similarity", "content"], &answers);
-    let first = answers
-        .first()
-        .and_then(|row| row.get(1))
-        .map_or("", String::as_str);
+    let first = answers.first().and_then(|row| row.get(1)).map_or("", String::as_str);
     if !first.contains(expected) {
-        return Err(format!(
-            "the best answer to \"{query}\" should be the one with \"{expected}\""
-        )
-        .into());
+        return Err(format!("the best answer to \"{query}\" should be the one with \"{expected}\"").into());
     }
     let words = |text: &str| -> BTreeSet<String> {
         text.to_lowercase()
@@ -380,10 +302,7 @@ fn search(page: &Page, db: &mut Db, query: &str, more: &str, expected: &str) -> 
             .map(str::to_owned)
             .collect()
     };
-    let shared = answers
-        .iter()
-        .flat_map(|row| &words(&row[1]) & &words(query))
-        .collect::<BTreeSet<_>>();
+    let shared = answers.iter().flat_map(|row| &words(&row[1]) & &words(query)).collect::<BTreeSet<_>>();
     if !shared.is_empty() {
         return Err(format!("the answers to \"{query}\" share words with it: {shared:?}").into());
     }
@@ -391,9 +310,7 @@ fn search(page: &Page, db: &mut Db, query: &str, more: &str, expected: &str) -> 
 }
 
 fn connect(cluster: &Cluster, database: &str) -> Result<Db> {
-    Ok(cluster
-        .try_client_as(database, "postgres")
-        .map_err(|e| db::explain(&e))?)
+    Ok(cluster.try_client_as(database, "postgres").map_err(|e| db::explain(&e))?)
 }
 
 /// Shows a statement and runs it.
@@ -407,20 +324,14 @@ fn run_sql(db: &mut Db, sql: &str) -> Result<()> {
 }
 
 fn value(db: &mut Db, sql: &str) -> Result<String> {
-    let value = table(db, sql)?
-        .into_iter()
-        .next()
-        .and_then(|row| row.into_iter().next());
+    let value = table(db, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
     Ok(value.ok_or_else(|| format!("no answer to: {sql}"))?)
 }
 
 /// The rows of a query as text, NULL as "".
 fn table(db: &mut Db, sql: &str) -> Result<Vec<Vec<String>>> {
     let rows = db.try_rows(sql).map_err(|e| db::explain(&e))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| row.into_iter().map(Option::unwrap_or_default).collect())
-        .collect())
+    Ok(rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

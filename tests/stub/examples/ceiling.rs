@@ -21,18 +21,10 @@ fn main() {
     ] {
         let stub = Stub::start(StubConfig::vectors(vectors)).unwrap();
         let texts: Vec<String> = (0..batch)
-            .map(|i| {
-                format!(
-                    "row {i}: my parcel was to arrive on Tuesday and never did; where is it now?"
-                )
-            })
+            .map(|i| format!("row {i}: my parcel was to arrive on Tuesday and never did; where is it now?"))
             .collect();
-        let body = serde_json::json!({"model": "m", "input": texts, "encoding_format": format})
-            .to_string();
-        let request = format!(
-            "POST /v1/embeddings HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let body = serde_json::json!({"model": "m", "input": texts, "encoding_format": format}).to_string();
+        let request = format!("POST /v1/embeddings HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let mut stream = TcpStream::connect(stub.address()).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut buffer = vec![0; 1 << 20];
@@ -60,10 +52,7 @@ fn swallow(stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
             // The head comes in one write, so it is in the first piece as a whole.
             let head = String::from_utf8_lossy(&buffer[..count.min(500)]).into_owned();
             let end = head.find("\r\n\r\n").unwrap() + 4;
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             total = end + length.parse::<usize>().unwrap();
         }
         seen += count;

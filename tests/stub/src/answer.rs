@@ -26,11 +26,7 @@ pub(crate) enum Spoil {
 
 /// An item for every input, in order.
 pub(crate) fn items(count: usize) -> Vec<Item> {
-    let item = |of| Item {
-        index: Some(of),
-        of,
-        spoil: None,
-    };
+    let item = |of| Item { index: Some(of), of, spoil: None };
     (0..count).map(item).collect()
 }
 
@@ -57,20 +53,14 @@ impl Answerer {
 
     /// The body with these items, their vectors of `dims` dimensions.
     pub(crate) fn body(&self, ask: &Ask, items: &[Item], dims: usize) -> Vec<u8> {
-        let size = if ask.base64 {
-            dims * 16 / 3 + 64
-        } else {
-            dims * 13 + 64
-        };
+        let size = if ask.base64 { dims * 16 / 3 + 64 } else { dims * 13 + 64 };
         let mut out = Vec::with_capacity(items.len() * size + 256);
         let mut bytes = Vec::new();
         let model = serde_json::Value::from(ask.model.as_str()).to_string();
         let tokens: usize = ask.inputs.iter().map(|text| text.len() / 4 + 1).sum();
         match ask.wire {
             Wire::OpenAi => out.extend_from_slice(br#"{"object":"list","data":["#),
-            Wire::Ollama => {
-                out.extend_from_slice(format!(r#"{{"model":{model},"embeddings":["#).as_bytes())
-            }
+            Wire::Ollama => out.extend_from_slice(format!(r#"{{"model":{model},"embeddings":["#).as_bytes()),
         }
         for (place, item) in items.iter().enumerate() {
             if place > 0 {
@@ -90,14 +80,10 @@ impl Answerer {
         }
         let end = match ask.wire {
             Wire::OpenAi => {
-                format!(
-                    r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#
-                )
+                format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#)
             }
             Wire::Ollama => {
-                format!(
-                    r#"],"total_duration":1000000,"load_duration":1000,"prompt_eval_count":{tokens}}}"#
-                )
+                format!(r#"],"total_duration":1000000,"load_duration":1000,"prompt_eval_count":{tokens}}}"#)
             }
         };
         out.extend_from_slice(end.as_bytes());

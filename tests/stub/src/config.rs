@@ -25,10 +25,7 @@ impl FromStr for Vectors {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("vectors are builtin, hashed:N or constant:N, not \"{text}\"");
         let (kind, dimensions) = match text.split_once(':') {
-            Some((kind, number)) => (
-                kind,
-                number.parse().ok().filter(|n| (1..=16_000).contains(n)),
-            ),
+            Some((kind, number)) => (kind, number.parse().ok().filter(|n| (1..=16_000).contains(n))),
             None => (text, None),
         };
         match (kind, dimensions) {
@@ -79,10 +76,7 @@ impl Default for StubConfig {
 impl StubConfig {
     /// The default with other vectors.
     pub fn vectors(vectors: Vectors) -> Self {
-        Self {
-            vectors,
-            ..Self::default()
-        }
+        Self { vectors, ..Self::default() }
     }
 
     /// The same on a given port: a server that comes back where it was.

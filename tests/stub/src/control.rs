@@ -10,15 +10,13 @@ use crate::state::State;
 pub(crate) fn handle(state: &State, request: &Request) -> Response {
     let done = || Response::json(200, r#"{"ok":true}"#);
     match (request.method.as_str(), request.path.as_str()) {
-        ("POST", "/control/script") => {
-            match Script::from_json(&String::from_utf8_lossy(&request.body)) {
-                Ok(script) => {
-                    state.script(script);
-                    done()
-                }
-                Err(error) => Response::json(400, json!({"error": error}).to_string()),
+        ("POST", "/control/script") => match Script::from_json(&String::from_utf8_lossy(&request.body)) {
+            Ok(script) => {
+                state.script(script);
+                done()
             }
-        }
+            Err(error) => Response::json(400, json!({"error": error}).to_string()),
+        },
         ("POST", "/control/clear") => {
             state.script(Script::default());
             done()

@@ -36,10 +36,7 @@ impl Player {
         for (rule, used) in self.script.rules.iter().zip(&mut self.used) {
             if rule.times.is_none_or(|times| *used < times) && matches(rule, self.seen, inputs) {
                 *used += 1;
-                return Some(Verdict {
-                    what: rule.what.clone(),
-                    marked: rule.when.text_contains.clone(),
-                });
+                return Some(Verdict { what: rule.what.clone(), marked: rule.when.text_contains.clone() });
             }
         }
         let random = self.script.random.as_ref()?;
@@ -56,14 +53,10 @@ impl Player {
 
 fn matches(rule: &Rule, seen: u64, inputs: &[String]) -> bool {
     let when = &rule.when;
-    when.nth
-        .is_none_or(|[from, to]| (from..=to).contains(&seen))
+    when.nth.is_none_or(|[from, to]| (from..=to).contains(&seen))
         && when.every.is_none_or(|n| n > 0 && seen.is_multiple_of(n))
         && when.inputs_over.is_none_or(|n| inputs.len() > n)
-        && when
-            .text_contains
-            .as_ref()
-            .is_none_or(|text| contain(inputs, text))
+        && when.text_contains.as_ref().is_none_or(|text| contain(inputs, text))
         && applies(&rule.what, inputs)
 }
 
@@ -83,10 +76,7 @@ fn applies(what: &Do, inputs: &[String]) -> bool {
 /// The items of the answer to these inputs, with the fault in them if it is one of items.
 pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[String]) -> Vec<Item> {
     let mut all = items(inputs.len());
-    let first = inputs
-        .iter()
-        .position(|input| marked.is_some_and(|text| input.contains(text)))
-        .unwrap_or(0);
+    let first = inputs.iter().position(|input| marked.is_some_and(|text| input.contains(text))).unwrap_or(0);
     let spoil = match fault {
         Some(Fault::Nan) => Some(Spoil::Nan),
         Some(Fault::Inf) => Some(Spoil::Inf),
@@ -104,11 +94,7 @@ pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[Stri
             all.remove(first);
         }
         Some(Fault::Double) => double(&mut all),
-        Some(Fault::Extra) => all.push(Item {
-            index: Some(inputs.len()),
-            of: 0,
-            spoil: None,
-        }),
+        Some(Fault::Extra) => all.push(Item { index: Some(inputs.len()), of: 0, spoil: None }),
         Some(Fault::Shuffled) => {
             // Turned by half and then reversed: no item of three or more stays with its neighbours.
             let half = all.len() / 2;
@@ -183,11 +169,7 @@ mod tests {
             .rule(Rule::new(Fault::Zero).every(5))
             .rule(Rule::new(Fault::Nan).inputs_over(2));
         let mut player = Player::new(script);
-        let mut next = |inputs: &[&str]| {
-            player
-                .next(&texts(inputs))
-                .and_then(|verdict| verdict.what.fault)
-        };
+        let mut next = |inputs: &[&str]| player.next(&texts(inputs)).and_then(|verdict| verdict.what.fault);
         assert_eq!(next(&["good"]), None);
         assert_eq!(next(&["web"]), Some(Fault::Close));
         assert_eq!(next(&["web"]), Some(Fault::Html));
@@ -199,67 +181,39 @@ mod tests {
 
     #[test]
     fn chance_is_replayed() {
-        let script =
-            Script::default().random(42, 0.3, vec![Fault::Nan.into(), Fault::Close.into()]);
+        let script = Script::default().random(42, 0.3, vec![Fault::Nan.into(), Fault::Close.into()]);
         let play = |script: Script| {
             let mut player = Player::new(script);
-            (0..1000)
-                .map(|_| player.next(&texts(&["x"])).map(|v| v.what))
-                .collect::<Vec<_>>()
+            (0..1000).map(|_| player.next(&texts(&["x"])).map(|v| v.what)).collect::<Vec<_>>()
         };
         let first = play(script.clone());
         assert_eq!(first, play(script.clone()));
         let struck = first.iter().flatten().count();
         assert!((200..400).contains(&struck), "{struck} of 1000 at 0.3");
-        assert!(
-            first
-                .iter()
-                .flatten()
-                .any(|what| what.fault == Some(Fault::Nan))
-        );
-        assert!(
-            first
-                .iter()
-                .flatten()
-                .any(|what| what.fault == Some(Fault::Close))
-        );
+        assert!(first.iter().flatten().any(|what| what.fault == Some(Fault::Nan)));
+        assert!(first.iter().flatten().any(|what| what.fault == Some(Fault::Close)));
         let other = Script::default().random(43, 0.3, vec![Fault::Nan.into(), Fault::Close.into()]);
         assert_ne!(first, play(other));
-        assert!(
-            play(Script::default().random(1, 1.0, vec![]))
-                .iter()
-                .all(Option::is_none)
-        );
+        assert!(play(Script::default().random(1, 1.0, vec![])).iter().all(Option::is_none));
     }
 
     #[test]
     fn items_are_spoilt_as_named() {
         let inputs = texts(&["a", "b", "c"]);
         let indexes = |fault: Fault| -> Vec<Option<usize>> {
-            spoilt(Some(&fault), None, &inputs)
-                .iter()
-                .map(|item| item.index)
-                .collect()
+            spoilt(Some(&fault), None, &inputs).iter().map(|item| item.index).collect()
         };
         assert_eq!(indexes(Fault::Missing), [Some(1), Some(2)]);
         assert_eq!(indexes(Fault::Double), [Some(0), Some(1), Some(0)]);
         assert_eq!(indexes(Fault::Extra), [Some(0), Some(1), Some(2), Some(3)]);
         assert_eq!(indexes(Fault::NoIndex), [None, None, None]);
         let shuffled = spoilt(Some(&Fault::Shuffled), None, &inputs);
-        assert!(
-            shuffled
-                .iter()
-                .enumerate()
-                .any(|(place, item)| item.of != place)
-        );
+        assert!(shuffled.iter().enumerate().any(|(place, item)| item.of != place));
         assert!(shuffled.iter().all(|item| item.index == Some(item.of)));
         let struck = spoilt(Some(&Fault::Nan), Some("b"), &inputs);
         let spoils: Vec<_> = struck.iter().map(|item| item.spoil).collect();
         assert_eq!(spoils, [None, Some(Spoil::Nan), None]);
-        assert_eq!(
-            spoilt(Some(&Fault::Zero), None, &inputs)[0].spoil,
-            Some(Spoil::Zero)
-        );
+        assert_eq!(spoilt(Some(&Fault::Zero), None, &inputs)[0].spoil, Some(Spoil::Zero));
         assert_eq!(spoilt(Some(&Fault::Double), None, &texts(&["a"])).len(), 2);
         assert!(spoilt(Some(&Fault::Missing), None, &[]).is_empty());
     }

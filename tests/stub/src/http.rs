@@ -30,12 +30,7 @@ pub(crate) struct Response {
 
 impl Response {
     pub(crate) fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            headers: Vec::new(),
-            body: body.into(),
-        }
+        Self { status, content_type: "application/json", headers: Vec::new(), body: body.into() }
     }
 
     pub(crate) fn labelled(mut self, content_type: &'static str) -> Self {
@@ -50,12 +45,8 @@ impl Response {
 
     /// The head, up to and including the empty line. `length` is what `content-length` says; `None` announces chunks.
     pub(crate) fn head(&self, length: Option<usize>, keep_alive: bool) -> Vec<u8> {
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {}\r\n",
-            self.status,
-            reason(self.status),
-            self.content_type
-        );
+        let mut head =
+            format!("HTTP/1.1 {} {}\r\ncontent-type: {}\r\n", self.status, reason(self.status), self.content_type);
         match length {
             Some(length) => head.push_str(&format!("content-length: {length}\r\n")),
             None => head.push_str("transfer-encoding: chunked\r\n"),
@@ -87,10 +78,7 @@ struct Head {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// The next request, or `None` if the client has closed. What is not HTTP is an error, and the connection is to be closed.
@@ -103,11 +91,7 @@ impl Connection {
                 return Err(invalid("the head is too large"));
             }
             if !self.read_more()? {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                };
+                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
         };
         self.buffer.drain(..head.size);
@@ -115,11 +99,7 @@ impl Connection {
         if head.wants_continue && self.buffer.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        request.body = if head.chunked {
-            self.read_chunks()?
-        } else {
-            self.read_exactly(head.length)?
-        };
+        request.body = if head.chunked { self.read_chunks()? } else { self.read_exactly(head.length)? };
         Ok(Some(request))
     }
 
@@ -127,8 +107,7 @@ impl Connection {
     fn read_more(&mut self) -> io::Result<bool> {
         let mut piece = [0; 64 << 10];
         let count = self.stream.read(&mut piece)?;
-        self.buffer
-            .extend_from_slice(piece.get(..count).unwrap_or_default());
+        self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
         Ok(count > 0)
     }
 
@@ -136,8 +115,7 @@ impl Connection {
         if length > MAX_BODY {
             return Err(invalid("the body is too large"));
         }
-        self.buffer
-            .reserve(length.saturating_sub(self.buffer.len()));
+        self.buffer.reserve(length.saturating_sub(self.buffer.len()));
         while self.buffer.len() < length {
             if !self.read_more()? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -152,8 +130,7 @@ impl Connection {
         loop {
             let line = self.read_line()?;
             let digits = line.split(';').next().unwrap_or_default().trim();
-            let size =
-                usize::from_str_radix(digits, 16).map_err(|_| invalid("a chunk has no size"))?;
+            let size = usize::from_str_radix(digits, 16).map_err(|_| invalid("a chunk has no size"))?;
             if size == 0 {
                 while !self.read_line()?.is_empty() {}
                 return Ok(body);
@@ -212,10 +189,7 @@ impl Connection {
 fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut headers);
-    let size = match parsed
-        .parse(buffer)
-        .map_err(|error| invalid(&error.to_string()))?
-    {
+    let size = match parsed.parse(buffer).map_err(|error| invalid(&error.to_string()))? {
         httparse::Status::Complete(size) => size,
         httparse::Status::Partial => return Ok(None),
     };
@@ -237,11 +211,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
         match header.name.to_ascii_lowercase().as_str() {
-            "content-length" => {
-                head.length = value
-                    .parse()
-                    .map_err(|_| invalid("the length is no number"))?
-            }
+            "content-length" => head.length = value.parse().map_err(|_| invalid("the length is no number"))?,
             "transfer-encoding" => head.chunked = value.eq_ignore_ascii_case("chunked"),
             "connection" if value.eq_ignore_ascii_case("close") => head.request.keep_alive = false,
             "expect" => head.wants_continue = value.eq_ignore_ascii_case("100-continue"),

@@ -37,9 +37,7 @@ fn run() -> Result<(), String> {
     };
     let stub = Stub::start(config).map_err(|error| error.to_string())?;
     let mut out = std::io::stdout();
-    writeln!(out, "listening on {}", stub.base())
-        .and_then(|()| out.flush())
-        .map_err(|error| error.to_string())?;
+    writeln!(out, "listening on {}", stub.base()).and_then(|()| out.flush()).map_err(|error| error.to_string())?;
     // SIGTERM and SIGINT keep their default, which ends the process at once.
     loop {
         std::thread::park();
@@ -59,38 +57,24 @@ fn configure(mut arguments: impl Iterator<Item = String>) -> Result<Option<StubC
         }
         let known = matches!(
             name.as_str(),
-            "--listen"
-                | "--vectors"
-                | "--model-dir"
-                | "--latency-ms"
-                | "--requests-per-minute"
-                | "--key"
-                | "--script"
+            "--listen" | "--vectors" | "--model-dir" | "--latency-ms" | "--requests-per-minute" | "--key" | "--script"
         );
         if !known {
             return Err(format!("there is no option {name}; see --help"));
         }
-        let value = arguments
-            .next()
-            .ok_or_else(|| format!("{name} needs a value"))?;
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         let wrong = |what: &str| format!("{name} takes {what}, not \"{value}\"");
         match name.as_str() {
-            "--listen" => {
-                config.listen = value.parse().map_err(|_| wrong("an address and a port"))?
-            }
+            "--listen" => config.listen = value.parse().map_err(|_| wrong("an address and a port"))?,
             "--vectors" => config.vectors = value.parse()?,
             "--model-dir" => config.model_dir = value.into(),
-            "--latency-ms" => {
-                config.latency =
-                    Duration::from_millis(value.parse().map_err(|_| wrong("milliseconds"))?)
-            }
+            "--latency-ms" => config.latency = Duration::from_millis(value.parse().map_err(|_| wrong("milliseconds"))?),
             "--requests-per-minute" => {
                 config.requests_per_minute = Some(value.parse().map_err(|_| wrong("a number"))?);
             }
             "--key" => config.key = Some(value),
             _ => {
-                let text = std::fs::read_to_string(&value)
-                    .map_err(|error| format!("script \"{value}\": {error}"))?;
+                let text = std::fs::read_to_string(&value).map_err(|error| format!("script \"{value}\": {error}"))?;
                 config.script = Script::from_json(&text)?;
             }
         }

@@ -15,12 +15,7 @@ impl Bucket {
     pub(crate) fn new(per_minute: u32, now: Instant) -> Self {
         let per_second = f64::from(per_minute.max(1)) / 60.0;
         let size = per_second.max(1.0);
-        Self {
-            per_second,
-            size,
-            level: size,
-            at: now,
-        }
+        Self { per_second, size, level: size, at: now }
     }
 
     /// Takes one, or says how long until there is one.
@@ -32,9 +27,7 @@ impl Bucket {
             self.level -= 1.0;
             Ok(())
         } else {
-            Err(Duration::from_secs_f64(
-                (1.0 - self.level) / self.per_second,
-            ))
+            Err(Duration::from_secs_f64((1.0 - self.level) / self.per_second))
         }
     }
 }
@@ -55,8 +48,6 @@ mod tests {
         assert!(bucket.take(start + Duration::from_millis(501)).is_ok());
         assert!(bucket.take(start + Duration::from_millis(502)).is_err());
         let later = start + Duration::from_secs(3600);
-        assert!(
-            bucket.take(later).is_ok() && bucket.take(later).is_ok() && bucket.take(later).is_err()
-        );
+        assert!(bucket.take(later).is_ok() && bucket.take(later).is_ok() && bucket.take(later).is_err());
     }
 }

@@ -185,20 +185,12 @@ pub struct Random {
 impl Fault {
     /// A status with the provider's own error body.
     pub fn status(code: u16) -> Self {
-        Self::Status {
-            code,
-            body: Body::Auto,
-            headers: BTreeMap::new(),
-        }
+        Self::Status { code, body: Body::Auto, headers: BTreeMap::new() }
     }
 
     /// A status with a body of this kind.
     pub fn status_with(code: u16, body: Body) -> Self {
-        Self::Status {
-            code,
-            body,
-            headers: BTreeMap::new(),
-        }
+        Self::Status { code, body, headers: BTreeMap::new() }
     }
 
     /// The same with a header besides, if it is a status; any other fault stays as it is.
@@ -212,20 +204,14 @@ impl Fault {
 
 impl From<Fault> for Do {
     fn from(fault: Fault) -> Self {
-        Self {
-            delay_ms: 0,
-            fault: Some(fault),
-        }
+        Self { delay_ms: 0, fault: Some(fault) }
     }
 }
 
 impl Do {
     /// A good answer, late.
     pub fn delay(delay: Duration) -> Self {
-        Self {
-            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            fault: None,
-        }
+        Self { delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), fault: None }
     }
 
     /// The same with a fault after the delay.
@@ -238,10 +224,7 @@ impl Do {
 impl Rule {
     /// This for every request, until narrowed.
     pub fn new(what: impl Into<Do>) -> Self {
-        Self {
-            what: what.into(),
-            ..Self::default()
-        }
+        Self { what: what.into(), ..Self::default() }
     }
 
     /// Only the requests from the `from`th to the `to`th, both included, counted from 1 since the script was set.
@@ -294,11 +277,7 @@ impl Script {
 
     /// With faults by chance for what no rule caught.
     pub fn random(mut self, seed: u64, probability: f64, faults: Vec<Do>) -> Self {
-        self.random = Some(Random {
-            seed,
-            probability,
-            faults,
-        });
+        self.random = Some(Random { seed, probability, faults });
         self
     }
 
@@ -315,10 +294,7 @@ impl Script {
         let wrong = |error: serde_json::Error| format!("not a script: {error}");
         if text.trim_start().starts_with('[') {
             let rules = serde_json::from_str(text).map_err(wrong)?;
-            return Ok(Self {
-                rules,
-                random: None,
-            });
+            return Ok(Self { rules, random: None });
         }
         let Whole { rules, random } = serde_json::from_str(text).map_err(wrong)?;
         Ok(Self { rules, random })

@@ -37,30 +37,17 @@ impl Server {
     pub(crate) fn start(state: Arc<State>) -> io::Result<Self> {
         let wanted = state.config.listen;
         if !wanted.ip().is_loopback() {
-            let reason = format!(
-                "{wanted} is not a loopback address; the stub must not be reachable from elsewhere"
-            );
+            let reason = format!("{wanted} is not a loopback address; the stub must not be reachable from elsewhere");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         let answerer = Answerer::new(Source::open(&state.config)?);
         // The standard library sets SO_REUSEADDR, so a port that was closed a moment ago can be had again.
         let listener = TcpListener::bind(wanted)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            state,
-            answerer,
-            open: Mutex::default(),
-            closed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { state, answerer, open: Mutex::default(), closed: Condvar::new() });
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("stub-listen".to_owned())
-            .spawn(move || theirs.listen(&listener))?;
-        Ok(Self {
-            address,
-            shared,
-            listening: Mutex::new(Some(thread)),
-        })
+        let thread = thread::Builder::new().name("stub-listen".to_owned()).spawn(move || theirs.listen(&listener))?;
+        Ok(Self { address, shared, listening: Mutex::new(Some(thread)) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -69,11 +56,7 @@ impl Server {
 
     pub(crate) fn stop(&self) {
         self.shared.state.stop();
-        let thread = self
-            .listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
         // The listener waits for a connection: this is its last one.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(5));
@@ -83,10 +66,7 @@ impl Server {
             let _ = stream.shutdown(Shutdown::Both);
         }
         let all_closed = |open: &mut HashMap<u64, TcpStream>| !open.is_empty();
-        let _ = self
-            .shared
-            .closed
-            .wait_timeout_while(open, Duration::from_secs(10), all_closed);
+        let _ = self.shared.closed.wait_timeout_while(open, Duration::from_secs(10), all_closed);
     }
 }
 
@@ -100,8 +80,7 @@ impl Shared {
             if self.state.stopping() {
                 return;
             }
-            let Ok((stream, second)) =
-                stream.and_then(|stream| stream.try_clone().map(|second| (stream, second)))
+            let Ok((stream, second)) = stream.and_then(|stream| stream.try_clone().map(|second| (stream, second)))
             else {
                 // Most likely no file descriptors: wait for connections to end instead of spinning.
                 self.state.pause(Some(Duration::from_millis(10)), || false);
@@ -109,15 +88,13 @@ impl Shared {
             };
             self.connections().insert(number, second);
             let shared = Arc::clone(self);
-            let spawned = thread::Builder::new()
-                .name("stub-client".to_owned())
-                .spawn(move || {
-                    let mut connection = Connection::new(stream);
-                    // A client that breaks off or talks nonsense ends its own connection and nothing else.
-                    let _ = shared.serve(&mut connection);
-                    shared.connections().remove(&number);
-                    shared.closed.notify_all();
-                });
+            let spawned = thread::Builder::new().name("stub-client".to_owned()).spawn(move || {
+                let mut connection = Connection::new(stream);
+                // A client that breaks off or talks nonsense ends its own connection and nothing else.
+                let _ = shared.serve(&mut connection);
+                shared.connections().remove(&number);
+                shared.closed.notify_all();
+            });
             if spawned.is_err() {
                 self.connections().remove(&number);
             }
@@ -137,18 +114,10 @@ impl Shared {
     fn handle(&self, connection: &mut Connection, request: &Request) -> Goes {
         let path = request.path.as_str();
         if request.method == "GET" && path == "/health" {
-            return send(
-                connection,
-                &Response::json(200, r#"{"status":"ok"}"#),
-                request,
-            );
+            return send(connection, &Response::json(200, r#"{"status":"ok"}"#), request);
         }
         if path.starts_with("/control/") {
-            return send(
-                connection,
-                &crate::control::handle(&self.state, request),
-                request,
-            );
+            return send(connection, &crate::control::handle(&self.state, request), request);
         }
         let wire = Wire::of_path(path);
         let ask = match wire {
@@ -163,11 +132,7 @@ impl Shared {
             path: path.to_owned(),
             model: ask.as_ref().map_or(String::new(), |ask| ask.model.clone()),
             count: inputs.len(),
-            inputs: if self.state.config.record {
-                inputs.to_vec()
-            } else {
-                Vec::new()
-            },
+            inputs: if self.state.config.record { inputs.to_vec() } else { Vec::new() },
             dimensions: ask.as_ref().map_or(None, |ask| ask.dimensions),
             status: 0,
             authorization: request.authorization.is_some(),
@@ -183,17 +148,8 @@ impl Shared {
     }
 
     /// One embedding request: the gate, the delays, the limits, the fault, the answer.
-    fn embed(
-        &self,
-        connection: &mut Connection,
-        request: &Request,
-        ask: &Ask,
-        ticket: &Ticket,
-    ) -> Goes {
-        let what = ticket
-            .verdict
-            .as_ref()
-            .map_or(&NOTHING, |verdict| &verdict.what);
+    fn embed(&self, connection: &mut Connection, request: &Request, ask: &Ask, ticket: &Ticket) -> Goes {
+        let what = ticket.verdict.as_ref().map_or(&NOTHING, |verdict| &verdict.what);
         let gone = || Connection::client_has_gone(&connection.stream);
         let delay = self.state.config.latency + Duration::from_millis(what.delay_ms);
         let mut waited = self.state.pass_gate(gone);
@@ -216,24 +172,14 @@ impl Shared {
             Some(Fault::Truncate(bytes)) => {
                 let response = self.answer(ask, ticket);
                 self.state.finish(ticket, response.status, *bytes);
-                connection
-                    .stream
-                    .write_all(&response.head(Some(response.body.len()), true))?;
-                connection
-                    .stream
-                    .write_all(response.body.get(..*bytes).unwrap_or(&response.body))?;
+                connection.stream.write_all(&response.head(Some(response.body.len()), true))?;
+                connection.stream.write_all(response.body.get(..*bytes).unwrap_or(&response.body))?;
                 Ok(false)
             }
             Some(Fault::SlowBody { bytes, interval_ms }) => {
                 let response = self.answer(ask, ticket);
-                let result = self.drip(
-                    connection,
-                    &response,
-                    *bytes,
-                    Duration::from_millis(*interval_ms),
-                );
-                self.state
-                    .finish(ticket, response.status, response.body.len());
+                let result = self.drip(connection, &response, *bytes, Duration::from_millis(*interval_ms));
+                self.state.finish(ticket, response.status, response.body.len());
                 result.map(|()| request.keep_alive)
             }
             fault => {
@@ -247,32 +193,19 @@ impl Shared {
     /// Key and rate.
     fn limits(&self, request: &Request, wire: Wire) -> Option<Response> {
         if let Some(key) = &self.state.config.key
-            && request
-                .authorization
-                .as_deref()
-                .and_then(|value| value.strip_prefix("Bearer "))
-                != Some(key)
+            && request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer ")) != Some(key)
         {
             return Some(wire.refuse(&refusal(401, "")));
         }
         let wait = self.state.take_rate().err()?;
         let seconds = wait.as_secs_f64().ceil().max(1.0);
-        Some(
-            wire.refuse(&Refusal::rate_limit(""))
-                .header("retry-after", format!("{seconds}")),
-        )
+        Some(wire.refuse(&Refusal::rate_limit("")).header("retry-after", format!("{seconds}")))
     }
 
     /// The good answer, with a fault of its items or its size if the script has one.
     fn answer(&self, ask: &Ask, ticket: &Ticket) -> Response {
-        let fault = ticket
-            .verdict
-            .as_ref()
-            .and_then(|verdict| verdict.what.fault.as_ref());
-        let marked = ticket
-            .verdict
-            .as_ref()
-            .and_then(|verdict| verdict.marked.as_deref());
+        let fault = ticket.verdict.as_ref().and_then(|verdict| verdict.what.fault.as_ref());
+        let marked = ticket.verdict.as_ref().and_then(|verdict| verdict.marked.as_deref());
         let dims = match (fault, self.answerer.source.dimensions_for(ask.dimensions)) {
             (Some(Fault::WrongDimensions(dims)), _) => *dims,
             (_, Ok(dims)) => dims,
@@ -281,26 +214,13 @@ impl Shared {
                 return ask.wire.refuse(&Refusal::bad(message, None));
             }
         };
-        let body = self
-            .answerer
-            .body(ask, &spoilt(fault, marked, &ask.inputs), dims);
-        let label = if fault == Some(&Fault::WrongContentType) {
-            "text/plain"
-        } else {
-            "application/json"
-        };
+        let body = self.answerer.body(ask, &spoilt(fault, marked, &ask.inputs), dims);
+        let label = if fault == Some(&Fault::WrongContentType) { "text/plain" } else { "application/json" };
         Response::json(200, body).labelled(label)
     }
 
-    fn counted(
-        &self,
-        connection: &mut Connection,
-        request: &Request,
-        ticket: &Ticket,
-        response: &Response,
-    ) -> Goes {
-        self.state
-            .finish(ticket, response.status, response.body.len());
+    fn counted(&self, connection: &mut Connection, request: &Request, ticket: &Ticket, response: &Response) -> Goes {
+        self.state.finish(ticket, response.status, response.body.len());
         send(connection, response, request)
     }
 
@@ -309,16 +229,8 @@ impl Shared {
         Ok(false)
     }
 
-    fn drip(
-        &self,
-        connection: &mut Connection,
-        response: &Response,
-        bytes: usize,
-        every: Duration,
-    ) -> io::Result<()> {
-        connection
-            .stream
-            .write_all(&response.head(Some(response.body.len()), true))?;
+    fn drip(&self, connection: &mut Connection, response: &Response, bytes: usize, every: Duration) -> io::Result<()> {
+        connection.stream.write_all(&response.head(Some(response.body.len()), true))?;
         for piece in response.body.chunks(bytes.max(1)) {
             connection.stream.write_all(piece)?;
             if self.state.pause(Some(every), || false) == Waited::Pointless {
@@ -335,9 +247,7 @@ impl Shared {
         let mut sent = 0;
         let mut result = connection.stream.write_all(&head);
         if result.is_ok() {
-            result = connection
-                .stream
-                .write_all(b"1e\r\n{\"object\":\"list\",\"data\":[[0,0,\r\n");
+            result = connection.stream.write_all(b"1e\r\n{\"object\":\"list\",\"data\":[[0,0,\r\n");
         }
         while result.is_ok() && !self.state.stopping() {
             result = connection.stream.write_all(piece.as_bytes());
@@ -348,10 +258,7 @@ impl Shared {
     }
 }
 
-const NOTHING: Do = Do {
-    delay_ms: 0,
-    fault: None,
-};
+const NOTHING: Do = Do { delay_ms: 0, fault: None };
 
 fn send(connection: &mut Connection, response: &Response, request: &Request) -> Goes {
     connection.send(response, request.keep_alive)?;
@@ -365,22 +272,14 @@ fn refusal(status: u16, message: &str) -> Refusal {
 /// The faults that replace the whole answer and keep to HTTP.
 fn whole(fault: &Fault, ask: &Ask) -> Option<Response> {
     Some(match fault {
-        Fault::Status {
-            code,
-            body,
-            headers,
-        } => {
+        Fault::Status { code, body, headers } => {
             let mut response = match body {
                 Body::Empty => Response::json(*code, Vec::new()),
                 Body::Raw(text) if text.starts_with('{') => Response::json(*code, text.as_bytes()),
                 Body::Raw(text) => Response::json(*code, text.as_bytes()).labelled("text/plain"),
                 kind => ask.wire.refuse(&Refusal::of(*code, kind, "")),
             };
-            response.headers.extend(
-                headers
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone())),
-            );
+            response.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
             response
         }
         Fault::Redirect(to) => {
@@ -390,16 +289,12 @@ fn whole(fault: &Fault, ask: &Ask) -> Option<Response> {
             };
             Response::json(302, Vec::new()).header("location", to.as_deref().unwrap_or(own))
         }
-        Fault::Html => Response::json(
-            200,
-            "<!DOCTYPE html><html><body><h1>Sign in</h1></body></html>",
-        )
-        .labelled("text/html"),
+        Fault::Html => {
+            Response::json(200, "<!DOCTYPE html><html><body><h1>Sign in</h1></body></html>").labelled("text/html")
+        }
         Fault::NotJson => Response::json(200, "this is not json"),
         Fault::DeepJson => Response::json(200, "[".repeat(200_000) + &"]".repeat(200_000)),
-        Fault::GzipBomb(mebibytes) => {
-            Response::json(200, gzip_bomb(*mebibytes)).header("content-encoding", "gzip")
-        }
+        Fault::GzipBomb(mebibytes) => Response::json(200, gzip_bomb(*mebibytes)).header("content-encoding", "gzip"),
         Fault::TooManyInputs(most) => {
             let message = format!("{} inputs are more than {most}", ask.inputs.len());
             ask.wire.refuse(&Refusal::bad(message, None))

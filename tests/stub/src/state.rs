@@ -95,16 +95,9 @@ impl State {
             holding: false,
             stopping: false,
             player: Player::new(config.script.clone()),
-            bucket: config
-                .requests_per_minute
-                .map(|rate| Bucket::new(rate, Instant::now())),
+            bucket: config.requests_per_minute.map(|rate| Bucket::new(rate, Instant::now())),
         };
-        Self {
-            config,
-            inner: Mutex::new(inner),
-            changed: Condvar::new(),
-            gate: Condvar::new(),
-        }
+        Self { config, inner: Mutex::new(inner), changed: Condvar::new(), gate: Condvar::new() }
     }
 
     /// A panic elsewhere leaves counters that are still worth reading.
@@ -137,9 +130,7 @@ impl State {
         inner.stats.in_flight = inner.stats.in_flight.saturating_sub(1);
         inner.stats.bytes += bytes as u64;
         *inner.stats.by_status.entry(status).or_default() += 1;
-        let place = inner
-            .records
-            .binary_search_by_key(&ticket.number, |record| record.0);
+        let place = inner.records.binary_search_by_key(&ticket.number, |record| record.0);
         if let Ok(place) = place
             && let Some(record) = inner.records.get_mut(place)
         {
@@ -159,11 +150,7 @@ impl State {
         self.changed.notify_all();
         let mut result = Waited::Done;
         while inner.holding && result == Waited::Done {
-            inner = self
-                .gate
-                .wait_timeout(inner, PEEK)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            inner = self.gate.wait_timeout(inner, PEEK).unwrap_or_else(PoisonError::into_inner).0;
             if inner.stopping || gone() {
                 result = Waited::Pointless;
             }
@@ -187,10 +174,7 @@ impl State {
                 return Waited::Done;
             }
             let slice = left.map_or(PEEK, |left| left.min(PEEK));
-            let (kept, end) = self
-                .gate
-                .wait_timeout(inner, slice)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (kept, end) = self.gate.wait_timeout(inner, slice).unwrap_or_else(PoisonError::into_inner);
             inner = kept;
             if end.timed_out() && slice == PEEK && gone() {
                 return Waited::Pointless;
@@ -200,10 +184,7 @@ impl State {
 
     /// Takes one request from the rate limit's budget; the error is how long until there is one again.
     pub(crate) fn take_rate(&self) -> Result<(), Duration> {
-        self.lock()
-            .bucket
-            .as_mut()
-            .map_or(Ok(()), |bucket| bucket.take(Instant::now()))
+        self.lock().bucket.as_mut().map_or(Ok(()), |bucket| bucket.take(Instant::now()))
     }
 
     pub(crate) fn stopping(&self) -> bool {
@@ -230,11 +211,7 @@ impl State {
     }
 
     pub(crate) fn records(&self) -> Vec<Recorded> {
-        self.lock()
-            .records
-            .iter()
-            .map(|record| record.1.clone())
-            .collect()
+        self.lock().records.iter().map(|record| record.1.clone()).collect()
     }
 
     /// Starts counting anew; what is under way stays counted as that.
@@ -252,9 +229,7 @@ impl State {
     /// Waits until the counters satisfy `enough`; false if they did not in time.
     pub(crate) fn wait(&self, timeout: Duration, enough: impl Fn(&Stats) -> bool) -> bool {
         let inner = self.lock();
-        let waited = self
-            .changed
-            .wait_timeout_while(inner, timeout, |inner| !enough(&inner.stats));
+        let waited = self.changed.wait_timeout_while(inner, timeout, |inner| !enough(&inner.stats));
         let inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         enough(&inner.stats)
     }

@@ -15,9 +15,9 @@ pub fn hashed_vector(text: &str, dims: usize) -> Vec<f32> {
 }
 
 fn fill_hashed(text: &str, out: &mut [f32]) {
-    let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut state = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mut sum = 0.0;
     for pair in out.chunks_mut(2) {
         let bits = next(&mut state);
@@ -28,8 +28,7 @@ fn fill_hashed(text: &str, out: &mut [f32]) {
         }
     }
     let factor = 1.0 / sum.sqrt();
-    out.iter_mut()
-        .for_each(|value| *value = (f64::from(*value) * factor) as f32);
+    out.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
 }
 
 /// The next 64 random bits (splitmix64).
@@ -51,9 +50,7 @@ pub(crate) enum Source {
 impl Source {
     pub(crate) fn open(config: &StubConfig) -> io::Result<Self> {
         Ok(match config.vectors {
-            Vectors::Builtin => Self::Builtin(Box::new(
-                Model::open(&config.model_dir).map_err(io::Error::other)?,
-            )),
+            Vectors::Builtin => Self::Builtin(Box::new(Model::open(&config.model_dir).map_err(io::Error::other)?)),
             Vectors::Hashed(dims) => Self::Hashed(dims),
             Vectors::Constant(dims) => Self::Constant(hashed_vector("", dims)),
         })
@@ -100,12 +97,7 @@ impl Source {
 fn shortened(mut vector: Vec<f32>, dims: usize) -> Vec<f32> {
     if dims != vector.len() {
         vector.truncate(dims);
-        let length = vector
-            .iter()
-            .map(|x| x * x)
-            .sum::<f32>()
-            .sqrt()
-            .max(f32::MIN_POSITIVE);
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         vector.iter_mut().for_each(|x| *x /= length);
     }
     vector

@@ -61,9 +61,8 @@ impl Wire {
     }
 
     pub(crate) fn read(self, body: &[u8]) -> Result<Ask, Refusal> {
-        let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
-            Refusal::bad(format!("The request could not be read: {error}"), None)
-        })?;
+        let wanted: Wanted = serde_json::from_slice(body)
+            .map_err(|error| Refusal::bad(format!("The request could not be read: {error}"), None))?;
         if wanted.model.is_empty() {
             return Err(Refusal::bad("A model must be named".to_owned(), None));
         }
@@ -71,10 +70,7 @@ impl Wire {
             None | Some("float") => false,
             Some("base64") => true,
             Some(other) => {
-                return Err(Refusal::bad(
-                    format!("'{other}' is not an encoding format"),
-                    None,
-                ));
+                return Err(Refusal::bad(format!("'{other}' is not an encoding format"), None));
             }
         };
         let inputs = match (self, wanted.input) {
@@ -125,12 +121,7 @@ fn check_openai(inputs: &[String]) -> Result<(), Refusal> {
 impl Refusal {
     /// 400.
     pub(crate) fn bad(message: String, code: Option<&'static str>) -> Self {
-        Self {
-            status: 400,
-            kind: "invalid_request_error",
-            code,
-            message,
-        }
+        Self { status: 400, kind: "invalid_request_error", code, message }
     }
 
     /// 429, to be tried again.
@@ -141,48 +132,19 @@ impl Refusal {
     /// The refusal of this kind, with this status. Types and codes are the ones that OpenAI documents.
     pub(crate) fn of(status: u16, body: &Body, message: &str) -> Self {
         let (kind, code, said) = match body {
-            Body::RateLimit => (
-                "requests",
-                Some("rate_limit_exceeded"),
-                "Too many requests for now",
-            ),
-            Body::InsufficientQuota => (
-                "insufficient_quota",
-                Some("insufficient_quota"),
-                "The quota is used up",
-            ),
-            Body::InvalidKey => (
-                "invalid_request_error",
-                Some("invalid_api_key"),
-                "This API key is not valid",
-            ),
-            Body::ModelNotFound => (
-                "invalid_request_error",
-                Some("model_not_found"),
-                "There is no such model",
-            ),
-            Body::TooLong => (
-                "invalid_request_error",
-                Some("context_length_exceeded"),
-                "An input is too long",
-            ),
+            Body::RateLimit => ("requests", Some("rate_limit_exceeded"), "Too many requests for now"),
+            Body::InsufficientQuota => ("insufficient_quota", Some("insufficient_quota"), "The quota is used up"),
+            Body::InvalidKey => ("invalid_request_error", Some("invalid_api_key"), "This API key is not valid"),
+            Body::ModelNotFound => ("invalid_request_error", Some("model_not_found"), "There is no such model"),
+            Body::TooLong => ("invalid_request_error", Some("context_length_exceeded"), "An input is too long"),
             Body::BadInput => ("invalid_request_error", None, "An input is not acceptable"),
-            Body::Overloaded => (
-                "server_error",
-                Some("overloaded"),
-                "The server is overloaded",
-            ),
+            Body::Overloaded => ("server_error", Some("overloaded"), "The server is overloaded"),
             Body::Internal => ("server_error", None, "The server had an error"),
             Body::Auto | Body::Empty | Body::Raw(_) => {
                 return Self::of(status, fitting(status), message);
             }
         };
-        Self {
-            status,
-            kind,
-            code,
-            message: if message.is_empty() { said } else { message }.to_owned(),
-        }
+        Self { status, kind, code, message: if message.is_empty() { said } else { message }.to_owned() }
     }
 }
 

@@ -28,15 +28,7 @@ fn held_requests_wait_and_then_go_on() {
     }
     assert!(stub.wait_held(3, LONG));
     let stats = stub.stats();
-    assert_eq!(
-        (
-            stats.requests,
-            stats.held,
-            stats.in_flight,
-            stats.max_in_flight
-        ),
-        (3, 3, 3, 3)
-    );
+    assert_eq!((stats.requests, stats.held, stats.in_flight, stats.max_in_flight), (3, 3, 3, 3));
     // A client that gives up is held no longer.
     drop(clients.pop());
     assert!(stub.wait_stats(LONG, |stats| stats.held == 2));
@@ -45,12 +37,7 @@ fn held_requests_wait_and_then_go_on() {
         assert_eq!(client.read().unwrap().status, 200);
     }
     assert!(stub.wait_stats(LONG, |stats| stats.in_flight == 0 && stats.held == 0));
-    assert_eq!(
-        Client::connect(&stub)
-            .post("/v1/embeddings", &openai(&["a"]))
-            .status,
-        200
-    );
+    assert_eq!(Client::connect(&stub).post("/v1/embeddings", &openai(&["a"])).status, 200);
 }
 
 #[test]
@@ -59,14 +46,7 @@ fn stop_closes_everything_at_once_and_the_port_can_be_had_again() {
     let (port, address) = (stub.port(), stub.address());
     let mut idle = Client::connect(&stub);
     assert_eq!(idle.get("/health").status, 200);
-    for fault in [
-        Fault::Hang,
-        Fault::Endless,
-        Fault::SlowBody {
-            bytes: 1,
-            interval_ms: 60_000,
-        },
-    ] {
+    for fault in [Fault::Hang, Fault::Endless, Fault::SlowBody { bytes: 1, interval_ms: 60_000 }] {
         stub.script(Script::first(1, fault));
         let mut busy = Client::connect(&stub);
         let before = stub.stats().requests;
@@ -80,11 +60,7 @@ fn stop_closes_everything_at_once_and_the_port_can_be_had_again() {
     assert!(stub.wait_held(1, LONG));
     let start = Instant::now();
     stub.stop();
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(idle.read().is_none());
     assert!(held.read().is_none());
     assert!(std::net::TcpStream::connect(address).is_err());
@@ -93,12 +69,7 @@ fn stop_closes_everything_at_once_and_the_port_can_be_had_again() {
     for _ in 0..5 {
         let again = Stub::start(config().port(port)).unwrap();
         assert_eq!(again.port(), port);
-        assert_eq!(
-            Client::connect(&again)
-                .post("/v1/embeddings", &openai(&["a"]))
-                .status,
-            200
-        );
+        assert_eq!(Client::connect(&again).post("/v1/embeddings", &openai(&["a"])).status, 200);
     }
 }
 
@@ -123,19 +94,13 @@ fn many_connections_are_served_together() {
             scope.spawn(|| {
                 let mut client = Client::connect(&stub);
                 for _ in 0..100 {
-                    assert_eq!(
-                        client.post("/v1/embeddings", &openai(&["a", "b"])).status,
-                        200
-                    );
+                    assert_eq!(client.post("/v1/embeddings", &openai(&["a", "b"])).status, 200);
                 }
             });
         }
     });
     let stats = stub.stats();
-    assert_eq!(
-        (stats.requests, stats.inputs, stats.in_flight),
-        (3200, 6400, 0)
-    );
+    assert_eq!((stats.requests, stats.inputs, stats.in_flight), (3200, 6400, 0));
     assert_eq!(stats.by_status[&200], 3200);
 }
 
@@ -145,21 +110,10 @@ struct Program(Child, std::net::SocketAddr);
 impl Program {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autoembed-stub"));
-        let mut child = command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on http://")
-            .unwrap()
-            .parse()
-            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().parse().unwrap();
         Self(child, address)
     }
 }
@@ -174,11 +128,7 @@ impl Drop for Program {
 #[test]
 fn the_program_is_steered_over_http_and_ends_on_sigterm() {
     let script = std::env::temp_dir().join(format!("autoembed-stub-{}.json", std::process::id()));
-    std::fs::write(
-        &script,
-        r#"[{"do": {"fault": {"status": {"code": 418}}}, "times": 1}]"#,
-    )
-    .unwrap();
+    std::fs::write(&script, r#"[{"do": {"fault": {"status": {"code": 418}}}, "times": 1}]"#).unwrap();
     let mut program = Program::start(&[
         "--listen",
         "127.0.0.1:0",
@@ -193,36 +143,13 @@ fn the_program_is_steered_over_http_and_ends_on_sigterm() {
     let ask = openai(&["hello"]);
     assert_eq!(client.post("/v1/embeddings", &ask).status, 418);
     assert_eq!(client.post("/v1/embeddings", &ask).status, 200);
-    assert_eq!(
-        client
-            .post("/control/script", &json!([{"do": {"fault": "html"}}]))
-            .status,
-        200
-    );
-    assert_eq!(
-        client.post("/v1/embeddings", &ask).header("content-type"),
-        Some("text/html")
-    );
-    assert_eq!(
-        client.post("/control/script", &json!("nonsense")).status,
-        400
-    );
+    assert_eq!(client.post("/control/script", &json!([{"do": {"fault": "html"}}])).status, 200);
+    assert_eq!(client.post("/v1/embeddings", &ask).header("content-type"), Some("text/html"));
+    assert_eq!(client.post("/control/script", &json!("nonsense")).status, 400);
     assert_eq!(client.post("/control/clear", &json!({})).status, 200);
-    assert_eq!(
-        client.post("/v1/embeddings", &ask).json()["data"][0]["embedding"]
-            .as_array()
-            .unwrap()
-            .len(),
-        256
-    );
+    assert_eq!(client.post("/v1/embeddings", &ask).json()["data"][0]["embedding"].as_array().unwrap().len(), 256);
     let stats = client.get("/control/stats").json();
-    assert_eq!(
-        (
-            stats["requests"].as_u64(),
-            stats["by_status"]["418"].as_u64()
-        ),
-        (Some(4), Some(1))
-    );
+    assert_eq!((stats["requests"].as_u64(), stats["by_status"]["418"].as_u64()), (Some(4), Some(1)));
     assert_eq!(client.post("/control/hold", &json!({})).status, 200);
     let mut held = Client::connect_to(program.1);
     held.send("/v1/embeddings", &ask, "");
@@ -230,15 +157,9 @@ fn the_program_is_steered_over_http_and_ends_on_sigterm() {
     assert_eq!(held.read().unwrap().status, 200);
     assert_eq!(client.post("/control/reset", &json!({})).status, 200);
     assert_eq!(client.get("/control/stats").json()["requests"], 0);
-    let killed = Command::new("kill")
-        .arg(program.0.id().to_string())
-        .status()
-        .unwrap();
+    let killed = Command::new("kill").arg(program.0.id().to_string()).status().unwrap();
     assert!(killed.success());
-    assert!(
-        program.0.wait().unwrap().code().is_none(),
-        "ended by the signal"
-    );
+    assert!(program.0.wait().unwrap().code().is_none(), "ended by the signal");
 }
 
 #[test]
@@ -252,16 +173,10 @@ fn the_program_refuses_what_it_does_not_know() {
         &["--script"],
     ];
     for arguments in cases {
-        let output = Command::new(env!("CARGO_BIN_EXE_autoembed-stub"))
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_autoembed-stub")).args(arguments).output().unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            error.starts_with("autoembed-stub: ") && error.lines().count() == 1,
-            "{error}"
-        );
+        assert!(error.starts_with("autoembed-stub: ") && error.lines().count() == 1, "{error}");
         assert!(output.stdout.is_empty());
     }
 }

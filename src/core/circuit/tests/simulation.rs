@@ -59,22 +59,12 @@ impl World {
             let landed = self.flying.iter().map(|(at, ..)| *at).min();
             let opens = match self.circuit.may_send(self.now) {
                 Gate::Wait(wait) => Some(self.now + wait),
-                Gate::Open { .. } => self
-                    .queue
-                    .iter()
-                    .map(|row| self.rows[*row].not_before)
-                    .filter(|at| *at > self.now)
-                    .min(),
+                Gate::Open { .. } => {
+                    self.queue.iter().map(|row| self.rows[*row].not_before).filter(|at| *at > self.now).min()
+                }
             };
-            self.now = landed
-                .into_iter()
-                .chain(opens)
-                .min()
-                .expect("something happens");
-            let arrived: Vec<_> = self
-                .flying
-                .extract_if(.., |(at, ..)| *at <= self.now)
-                .collect();
+            self.now = landed.into_iter().chain(opens).min().expect("something happens");
+            let arrived: Vec<_> = self.flying.extract_if(.., |(at, ..)| *at <= self.now).collect();
             for (_, ticket, rows) in arrived {
                 self.land(ticket, rows, up(self.now));
             }
@@ -85,10 +75,7 @@ impl World {
         let Gate::Open { max_inputs } = self.circuit.may_send(self.now) else {
             return false;
         };
-        let probe = matches!(
-            self.circuit.state(self.now),
-            State::Paused { .. } | State::Blocked { .. }
-        );
+        let probe = matches!(self.circuit.state(self.now), State::Paused { .. } | State::Blocked { .. });
         let ready = |row: &&usize| self.rows[**row].not_before <= self.now;
         let Some(&first) = self.queue.iter().find(ready) else {
             return false;
@@ -96,20 +83,11 @@ impl World {
         let mut rows = Vec::new();
         if probe {
             // Another than the one that failed alone, if there is any; else a fixed word.
-            rows.extend(
-                self.queue
-                    .iter()
-                    .filter(ready)
-                    .find(|row| !self.rows[**row].failed_alone),
-            );
+            rows.extend(self.queue.iter().filter(ready).find(|row| !self.rows[**row].failed_alone));
         } else if self.rows[first].charged > 0 {
             rows.push(first);
         } else {
-            let healthy = self
-                .queue
-                .iter()
-                .filter(ready)
-                .filter(|row| self.rows[**row].charged == 0);
+            let healthy = self.queue.iter().filter(ready).filter(|row| self.rows[**row].charged == 0);
             rows.extend(healthy.take(max_inputs.unwrap_or(self.batch).min(self.batch)));
         }
         let taken: HashSet<usize> = rows.iter().copied().collect();
@@ -127,15 +105,9 @@ impl World {
             self.left -= rows.len();
             return;
         }
-        let failed_before = if let [row] = rows[..] {
-            self.rows[row].failed_before
-        } else {
-            None
-        };
+        let failed_before = if let [row] = rows[..] { self.rows[row].failed_before } else { None };
         let jitter = self.jitter();
-        let verdict = self
-            .circuit
-            .on_failure(self.now, ticket, &retry(), failed_before, jitter);
+        let verdict = self.circuit.on_failure(self.now, ticket, &retry(), failed_before, jitter);
         for row in &rows {
             self.rows[*row].failed_before = Some(self.now);
         }
@@ -153,18 +125,13 @@ impl World {
             }
         } else {
             assert!(!verdict.charge);
-            rows.iter()
-                .rev()
-                .for_each(|row| self.queue.push_front(*row));
+            rows.iter().rev().for_each(|row| self.queue.push_front(*row));
         }
     }
 
     /// The same every time, and all over 0 to 1 (Knuth's multiplier).
     fn jitter(&mut self) -> f64 {
-        self.chance = self
-            .chance
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         f64::from((self.chance >> 40) as u32) / f64::from(1u32 << 24)
     }
 
@@ -183,11 +150,7 @@ fn two_hours_of_outage_cost_no_attempt() {
             assert!(world.rows.iter().all(|row| row.done), "{rows} rows");
             assert_eq!(world.charged(), 0);
             assert!(world.now < back + 62 * S, "resumed at {:?}", world.now);
-            assert!(
-                world.requests < 7200 / 30 + 20,
-                "{} requests",
-                world.requests
-            );
+            assert!(world.requests < 7200 / 30 + 20, "{} requests", world.requests);
         }
     }
 }
@@ -199,20 +162,10 @@ fn a_server_that_comes_and_goes_kills_no_row() {
             let mut world = World::new(20_000, &[], concurrency);
             world.batch = 64;
             // Up for a tenth of the time.
-            world.run(100_000 * S, |now| {
-                now.as_secs() % period < period.div_ceil(10)
-            });
+            world.run(100_000 * S, |now| now.as_secs() % period < period.div_ceil(10));
             assert!(world.rows.iter().all(|row| row.done), "period {period}");
-            eprintln!(
-                "{period} {} {:?} {}",
-                world.charged(),
-                world.now,
-                world.requests
-            );
-            assert!(
-                world.rows.iter().all(|row| row.charged <= 1),
-                "period {period}"
-            );
+            eprintln!("{period} {} {:?} {}", world.charged(), world.now, world.requests);
+            assert!(world.rows.iter().all(|row| row.charged <= 1), "period {period}");
         }
     }
 }
@@ -229,11 +182,7 @@ fn a_poison_row_is_isolated_while_all_the_others_get_through() {
                     world.requests, world.now
                 );
                 assert!(
-                    world
-                        .rows
-                        .iter()
-                        .enumerate()
-                        .all(|(i, row)| if i == poison { row.dead } else { row.done }),
+                    world.rows.iter().enumerate().all(|(i, row)| if i == poison { row.dead } else { row.done }),
                     "{text}"
                 );
                 assert_eq!(world.charged(), MAX_ATTEMPTS, "{text}");
@@ -249,13 +198,7 @@ fn several_poison_rows_are_isolated_too() {
     let poison = [3, 4, 700, 701, 1999];
     let mut world = World::new(2048, &poison, 4);
     world.run(3600 * S, |_| true);
-    assert!(
-        world
-            .rows
-            .iter()
-            .enumerate()
-            .all(|(i, row)| row.dead == poison.contains(&i) && row.done != row.dead)
-    );
+    assert!(world.rows.iter().enumerate().all(|(i, row)| row.dead == poison.contains(&i) && row.done != row.dead));
     assert!(world.requests <= 400, "{} requests", world.requests);
 }
 

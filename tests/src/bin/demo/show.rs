@@ -17,11 +17,7 @@ impl Page {
     /// The page on standard output.
     pub fn new() -> Page {
         let terminal = std::io::stdout().is_terminal();
-        Page {
-            terminal,
-            colour: terminal && std::env::var_os("NO_COLOR").is_none(),
-            step: 0,
-        }
+        Page { terminal, colour: terminal && std::env::var_os("NO_COLOR").is_none(), step: 0 }
     }
 
     /// A plain line.
@@ -42,10 +38,7 @@ impl Page {
     pub fn sql(&self, sql: &str) {
         for (n, line) in sql.lines().enumerate() {
             let prompt = if n == 0 { "app=# " } else { "app-# " };
-            self.line(&format!(
-                "   {}",
-                self.painted("36", &format!("{prompt}{line}"))
-            ));
+            self.line(&format!("   {}", self.painted("36", &format!("{prompt}{line}"))));
         }
     }
 
@@ -74,27 +67,14 @@ impl Page {
     pub fn table(&self, headings: &[&str], rows: &[Vec<String>]) {
         let last = headings.len().saturating_sub(1);
         let width = |column: usize| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count());
-            cells
-                .chain([headings[column].chars().count()])
-                .max()
-                .unwrap_or(0)
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-        let room =
-            WIDTH.saturating_sub(widths[..last].iter().map(|width| width + 3).sum::<usize>() + 6);
+        let room = WIDTH.saturating_sub(widths[..last].iter().map(|width| width + 3).sum::<usize>() + 6);
         let cut = |cell: &str, column: usize| {
             if column == last && cell.chars().count() > room {
-                format!(
-                    "{}...",
-                    cell.chars()
-                        .take(room.saturating_sub(3))
-                        .collect::<String>()
-                        .trim_end()
-                )
+                format!("{}...", cell.chars().take(room.saturating_sub(3)).collect::<String>().trim_end())
             } else {
                 cell.to_owned()
             }
@@ -110,12 +90,7 @@ impl Page {
             });
             format!("    {}", cells.collect::<Vec<_>>().join(" | ").trim_end())
         };
-        self.line(&draw(
-            &headings
-                .iter()
-                .map(|&heading| heading.to_owned())
-                .collect::<Vec<_>>(),
-        ));
+        self.line(&draw(&headings.iter().map(|&heading| heading.to_owned()).collect::<Vec<_>>()));
         let rules: Vec<String> = (0..headings.len())
             .map(|column| "-".repeat(widths[column].min(if column == last { room } else { WIDTH })))
             .collect();
@@ -126,10 +101,6 @@ impl Page {
     }
 
     fn painted(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

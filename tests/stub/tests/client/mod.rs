@@ -27,10 +27,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|header| header.0 == name)
-            .map(|header| header.1.as_str())
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
     }
 
     pub fn json(&self) -> Value {
@@ -47,10 +44,7 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     pub fn send_raw(&mut self, bytes: &[u8]) {
@@ -60,9 +54,7 @@ impl Client {
     pub fn send(&mut self, path: &str, body: &Value, headers: &str) {
         let body = body.to_string();
         let length = body.len();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: stub\r\n{headers}content-length: {length}\r\n\r\n"
-        );
+        let head = format!("POST {path} HTTP/1.1\r\nhost: stub\r\n{headers}content-length: {length}\r\n\r\n");
         self.send_raw(format!("{head}{body}").as_bytes());
     }
 
@@ -100,14 +92,7 @@ impl Client {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
                 let head = String::from_utf8(head).unwrap();
                 let mut lines = head.trim_end().split("\r\n");
-                let status = lines
-                    .next()
-                    .unwrap()
-                    .split(' ')
-                    .nth(1)
-                    .unwrap()
-                    .parse()
-                    .unwrap();
+                let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
                 let header = |line: &str| {
                     let (name, value) = line.split_once(": ").unwrap();
                     (name.to_ascii_lowercase(), value.to_owned())
@@ -153,22 +138,14 @@ pub fn floats(value: &Value) -> Vec<f32> {
 /// The vectors of an OpenAI answer, in the order they came, floats or base64.
 pub fn vectors(body: &Value) -> Vec<Vec<f32>> {
     let items = body["data"].as_array().unwrap();
-    items
-        .iter()
-        .map(|item| vector(&item["embedding"]))
-        .collect()
+    items.iter().map(|item| vector(&item["embedding"])).collect()
 }
 
 pub fn vector(value: &Value) -> Vec<f32> {
     match value.as_str() {
         Some(text) => {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(text)
-                .unwrap();
-            bytes
-                .chunks(4)
-                .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
-                .collect()
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+            bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
         }
         None => floats(value),
     }
