@@ -110,7 +110,6 @@ mod tests {
             ("42P01", false, false),
             ("53100", false, false),
             ("53200", false, false),
-            ("57014", false, false),
             ("0A000", false, false),
             ("25006", false, false),
         ] {
