@@ -203,14 +203,6 @@ pub fn rescue() -> u64 {
     })
 }
 
-/// When the next job that waits for its time is due, in milliseconds.
-pub fn next_due() -> Option<Duration> {
-    const SQL: &str = "SELECT EXTRACT(epoch FROM min(GREATEST(j.not_before, j.leased_until)) - clock_timestamp())::float8 \
-         FROM autoembed.job j WHERE j.not_before > clock_timestamp()";
-    let seconds = as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| row.get::<f64>(1)));
-    seconds.into_iter().next().flatten().map(|s| Duration::from_secs_f64(s.clamp(0.0, 86_400.0)))
-}
-
 /// Queues rows by key.
 pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
     const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, if_missing) \

@@ -78,6 +78,8 @@ pub struct Engine {
     next_flight: u64,
     /// Rows whose vectors were written.
     pub written: u64,
+    /// When rows that were put back for a short while are due again.
+    pub soon: Option<Instant>,
     /// The last failure of a model, for those who wait.
     pub last_failure: Option<(String, Failure)>,
 }
@@ -109,6 +111,7 @@ impl Engine {
             turns: 0,
             next_flight: 0,
             written: 0,
+            soon: None,
             last_failure: None,
         }
     }
@@ -384,6 +387,7 @@ impl Engine {
                 if rows < batch.items.len() {
                     // Some rows may have been put back.
                     self.forget_hints(batch.vectorizer);
+                    self.again_in(finish::LOCKED_PAUSE);
                 }
                 if !self.failed_alone.is_empty() {
                     for item in &batch.items {
@@ -436,6 +440,11 @@ impl Engine {
             }
         })
         .map(|_| ())
+    }
+
+    fn again_in(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.soon = Some(self.soon.map_or(at, |soon| soon.min(at)));
     }
 
     fn forget_hints(&mut self, id: i32) {

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// How long a row that a user holds is left alone.
-const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+pub const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A row with the hash of its text (`None`: it is NULL) and its vector (`None`: to be cleared).
 type Ready<'a> = (&'a Item, Option<&'a [u8]>, Option<&'a [f32]>);

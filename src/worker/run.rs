@@ -171,11 +171,10 @@ impl Loop {
             self.due = Some(now);
             let rest = round.rest.unwrap_or(Duration::from_millis(1));
             pause = pause.min(rest.max(Duration::from_millis(1)));
-        } else if let Some(next) = catch::transaction(queue::next_due)? {
-            if next < pause {
-                self.poll_at = now + next.max(Duration::from_millis(1));
-            }
-            pause = pause.min(next.max(Duration::from_millis(1)));
+        } else if let Some(soon) = self.engine.soon.take() {
+            // Rows that were put back: their time comes before the next poll.
+            self.poll_at = self.poll_at.min(soon);
+            pause = pause.min(soon.saturating_duration_since(now)).max(Duration::from_millis(1));
         }
         Ok(pause)
     }
