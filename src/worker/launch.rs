@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LIBRARY: &str = "autoembed";
 const WORKER_TYPE: &str = "autoembed worker";
 /// How often the launcher looks for new databases and missing workers.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(5);
 /// Longest pause before a database whose worker ended at once is tried again.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A worker that lived this long was of use.
@@ -88,12 +88,13 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
     loop {
         process::reload_settings();
         let wanted = settings::databases();
+        let working = process::databases_with_worker(WORKER_TYPE);
         if let Ok(databases) = catch::transaction(process::databases) {
             served.retain(|oid, _| databases.iter().any(|(of, _)| of == oid));
             for (oid, name) in databases {
                 if wanted.as_ref().is_none_or(|list| list.contains(&name)) {
                     let was_full = full;
-                    full = !serve(&mut served, oid, &name);
+                    full = !serve(&mut served, oid, &name, working.contains(&oid));
                     if full && !was_full {
                         log!(
                             "autoembed: no background worker could be started for database \"{name}\"; raise max_worker_processes"
@@ -108,16 +109,21 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
     }
 }
 
-/// Sees to one database; false: there was no room for its worker.
-fn serve(served: &mut HashMap<pg_sys::Oid, Served>, oid: pg_sys::Oid, name: &str) -> bool {
+/// Sees to one database, which some worker serves or not; false: there was no room for its worker.
+fn serve(served: &mut HashMap<pg_sys::Oid, Served>, oid: pg_sys::Oid, name: &str, is_served: bool) -> bool {
     let now = Instant::now();
     let entry =
         served.entry(oid).or_insert(Served { worker: None, started: now, next: now, pause: Duration::from_secs(1) });
+    if is_served {
+        // By whomever it was started: when that one is gone, another is started at once.
+        (entry.next, entry.pause) = (now, Duration::from_secs(1));
+        return true;
+    }
     if let Some(worker) = &entry.worker {
         if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
             return true;
         }
-        // A database without the extension, or one that another worker serves, is asked more and more rarely.
+        // A database without the extension is asked more and more rarely.
         entry.pause =
             if entry.started.elapsed() > LIVED { Duration::from_secs(1) } else { (entry.pause * 2).min(LONGEST) };
         entry.next = now + entry.pause;

@@ -24,10 +24,11 @@ pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
     process::take_signals();
     process::connect(process::oid_argument(argument));
     process::settle_in(c"5s");
-    if let Some(extension) = wait_for_extension()
-        && locks::become_the_worker(extension)
-    {
-        Loop::new(extension).run();
+    // Where the extension is dropped and made again, the same process goes on.
+    while let Some(extension) = wait_for_extension() {
+        if !locks::become_the_worker(extension) || !Loop::new(extension).run() {
+            break;
+        }
     }
 }
 
@@ -56,6 +57,8 @@ struct Loop {
     errors: u32,
     /// A batch fills: nothing is to be done until `due` but to take in answers.
     is_filling: bool,
+    /// The extension was dropped and made again.
+    is_replaced: bool,
 }
 
 impl Loop {
@@ -71,10 +74,12 @@ impl Loop {
             keep_at: now,
             errors: 0,
             is_filling: false,
+            is_replaced: false,
         }
     }
 
-    fn run(mut self) {
+    /// Works until it is not wanted any more; true: because the extension is another now.
+    fn run(mut self) -> bool {
         let begun = catch::transaction(|| {
             state::reset();
             catalog::repair();
@@ -86,6 +91,7 @@ impl Loop {
             log!("autoembed: {freed} jobs that an earlier worker had in hand are free again");
         }
         while self.turn() {}
+        self.is_replaced
     }
 
     /// One turn of the loop; false: this worker is not wanted any more.
@@ -97,8 +103,16 @@ impl Loop {
         }
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_AROUND;
-            if !self.is_wanted() {
+            if locks::database_is_wanted() {
                 return false;
+            }
+            match catch::transaction(utility::extension_oid) {
+                Ok(Some(found)) if found != self.extension => {
+                    self.is_replaced = true;
+                    return false;
+                }
+                Ok(None) => return false,
+                Ok(Some(_)) | Err(_) => {}
             }
         }
         let turned = self.take_in().and_then(|()| self.send_out());
@@ -127,13 +141,6 @@ impl Loop {
             self.due = Some(Instant::now() + self.work.batch_delay);
         }
         true
-    }
-
-    fn is_wanted(&self) -> bool {
-        if locks::database_is_wanted() {
-            return false;
-        }
-        !matches!(catch::transaction(utility::extension_oid), Ok(found) if found != Some(self.extension))
     }
 
     fn take_in(&mut self) -> Result<(), catch::Caught> {

@@ -1,6 +1,7 @@
 //! The process: its latch and signals, other processes, files beside the server, the list of databases.
 
 use pgrx::pg_sys;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -247,3 +248,39 @@ pub fn note_preloading() {
 }
 
 static PRELOADED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Databases to which a background worker of the type `kind` is connected.
+pub fn databases_with_worker(kind: &str) -> HashSet<pg_sys::Oid> {
+    let mut found = HashSet::new();
+    // SAFETY: reads the server's list of processes from a copy that is made here and thrown away again.
+    unsafe {
+        pg_sys::pgstat_clear_snapshot();
+        for number in 1..=pg_sys::pgstat_fetch_stat_numbackends() {
+            let entry = status_entry(number);
+            if entry.is_null() || (*entry).st_backendType != pg_sys::BackendType::B_BG_WORKER {
+                continue;
+            }
+            let name = pg_sys::GetBackgroundWorkerTypeByPid((*entry).st_procpid);
+            if !name.is_null() && CStr::from_ptr(name).to_bytes() == kind.as_bytes() {
+                found.insert((*entry).st_databaseid);
+            }
+        }
+        pg_sys::pgstat_clear_snapshot();
+    }
+    found
+}
+
+#[cfg(feature = "pg15")]
+unsafe fn status_entry(number: i32) -> *mut pg_sys::PgBackendStatus {
+    // SAFETY: numbers go from 1 to the count that the server gave.
+    unsafe { pg_sys::pgstat_fetch_stat_beentry(number) }
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe fn status_entry(number: i32) -> *mut pg_sys::PgBackendStatus {
+    // SAFETY: numbers go from 1 to the count that the server gave.
+    unsafe {
+        let entry = pg_sys::pgstat_get_local_beentry_by_index(number);
+        if entry.is_null() { std::ptr::null_mut() } else { &raw mut (*entry).backendStatus }
+    }
+}
