@@ -72,6 +72,7 @@ fn write_once(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, e
             })
         })
     });
+    // First every row that was locked, then every row that was written.
     for (ordinal, same, written) in rows {
         let Some((outcome, entry)) = place(&mut outcomes, entries, ordinal) else { continue };
         *outcome = Some(match (same, written) {
@@ -119,8 +120,8 @@ fn statement(target: &Target<'_>, vector_sql: &str) -> String {
            WHERE {update_condition} AND autoembed_l.same \
              AND (autoembed_l.autoembed_v1 IS NOT NULL OR {table}.{column} IS NOT NULL) \
            RETURNING autoembed_l.autoembed_o) \
-         SELECT autoembed_l.autoembed_o, autoembed_l.same, autoembed_w.autoembed_o IS NOT NULL \
-         FROM autoembed_l LEFT JOIN autoembed_w ON autoembed_w.autoembed_o OPERATOR(pg_catalog.=) autoembed_l.autoembed_o",
+         SELECT autoembed_l.autoembed_o, autoembed_l.same, false FROM autoembed_l \
+         UNION ALL SELECT autoembed_w.autoembed_o, true, true FROM autoembed_w",
         hash = hash_sql(target.input),
         keys = keys_from(columns, &[&format!("{vector_sql}[]"), "pg_catalog.bytea[]"]),
         from = table.source_sql(),
