@@ -4,18 +4,19 @@ SELECT v.id,
        v.embedding,
        v.model,
        CASE WHEN v.paused THEN 'paused'
-            WHEN s.code IS NOT NULL THEN 'blocked: ' || s.message || '; ' || s.hint
-            WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN 'blocked: ' || m.message || '; ' || m.hint
-            WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN 'active: waiting for the API, which answered: ' || m.message
+            WHEN s.code IS NOT NULL THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
+            WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN pg_catalog.concat('blocked: ', m.message, '; ', m.hint)
+            WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN pg_catalog.concat('active: waiting for the API, which answered: ', m.message)
             ELSE 'active' END AS state,
-       COALESCE(q.waiting, 0) + b.remaining AS pending,
-       COALESCE(q.in_flight, 0) AS in_flight,
+       COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) b.remaining AS pending,
+       COALESCE(q.in_flight, 0::bigint) AS in_flight,
        (SELECT pg_catalog.count(*) FROM autoembed.failed f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) AS failed,
-       v.embedded + r.rows AS embedded,
+       v.embedded OPERATOR(pg_catalog.+) r.rows AS embedded,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest AS oldest_pending_age,
        p.rows_per_second,
-       CASE WHEN p.rows_per_second OPERATOR(pg_catalog.>) 0
-            THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0) + COALESCE(q.in_flight, 0) + b.remaining) / p.rows_per_second) END AS eta
+       CASE WHEN p.rows_per_second OPERATOR(pg_catalog.>) 0::real
+            THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) COALESCE(q.in_flight, 0::bigint)
+                 OPERATOR(pg_catalog.+) b.remaining)::float8 OPERATOR(pg_catalog./) p.rows_per_second::float8) END AS eta
 FROM autoembed.vectorizer v
 LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
 LEFT JOIN autoembed.vectorizer_state s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
@@ -25,17 +26,23 @@ CROSS JOIN LATERAL (
            pg_catalog.min(j.queued_at) AS oldest
     FROM autoembed.job j WHERE j.vectorizer_id OPERATOR(pg_catalog.=) v.id) q
 CROSS JOIN LATERAL (
-    SELECT COALESCE(pg_catalog.max(GREATEST(f.total - f.walked, 0)) FILTER (WHERE f.walked_at IS NULL), 0) AS remaining
+    SELECT COALESCE(pg_catalog.max(CASE WHEN f.total OPERATOR(pg_catalog.>) f.walked THEN f.total OPERATOR(pg_catalog.-) f.walked END)
+                    FILTER (WHERE f.walked_at IS NULL), 0::bigint) AS remaining
     FROM autoembed.backfill f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) b
 CROSS JOIN LATERAL (
-    SELECT COALESCE(pg_catalog.sum(t.rows), 0)::bigint AS rows
+    SELECT COALESCE(pg_catalog.sum(t.rows), 0::bigint)::bigint AS rows
     FROM autoembed.request t WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id) r
-CROSS JOIN LATERAL (
-    SELECT (pg_catalog.sum(t.rows) / GREATEST(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-                (pg_catalog.min(t.at) OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => pg_catalog.max(t.ms) / 1000.0))), 0.001))::real AS rows_per_second
-    FROM autoembed.request t
+LEFT JOIN LATERAL (
+    SELECT (pg_catalog.sum(t.rows)::float8 OPERATOR(pg_catalog./) CASE WHEN w.seconds OPERATOR(pg_catalog.>) 0.001::float8 THEN w.seconds ELSE 0.001::float8 END)::real AS rows_per_second
+    FROM (SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) (pg_catalog.min(u.at) OPERATOR(pg_catalog.-)
+                     pg_catalog.make_interval(secs => pg_catalog.max(u.ms)::float8 OPERATOR(pg_catalog./) 1000::float8))) AS seconds
+          FROM autoembed.request u
+          WHERE u.vectorizer_id OPERATOR(pg_catalog.=) v.id
+            AND u.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::interval)) w
+    CROSS JOIN autoembed.request t
     WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id
-      AND t.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::interval)) p
+      AND t.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::interval)
+    GROUP BY w.seconds) p ON true
 WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
 COMMENT ON VIEW autoembed.status IS 'One row a vectorizer, for tables that the reader may read';
 COMMENT ON COLUMN autoembed.status.state IS 'active, paused, or blocked: why, and what to do';

@@ -158,6 +158,22 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
     })
 }
 
+/// Whether a table has all these triggers.
+pub fn has_triggers(table: &Table, names: &[String]) -> bool {
+    const SQL: &str = "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1 AND tgname = ANY ($2)";
+    let found = as_extension(|| {
+        spi::planned(SQL, args![table.oid, names.to_vec()], Mode::Write, |row| row.or_default::<i64>(1))
+    });
+    found.first() == Some(&(names.len() as i64))
+}
+
+/// Whether `role` may read any column of a table.
+pub fn may_read(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    const SQL: &str = "SELECT has_any_column_privilege($1, $2, 'SELECT')";
+    as_extension(|| spi::planned(SQL, args![role, table], Mode::Read, |row| row.or_default::<bool>(1))).first()
+        == Some(&true)
+}
+
 /// A vectorizer as it is stored, with the names that its columns have now.
 #[derive(Debug, Clone)]
 pub struct Vectorizer {
@@ -181,13 +197,15 @@ pub struct Vectorizer {
     pub delay: Duration,
     /// `auto` or `none`.
     pub index_method: String,
+    /// Dimensions that the target column is limited to; -1: any.
+    pub column_dimensions: i32,
     /// The generated search function, where it is.
     pub search_function: Option<(String, String)>,
 }
 
 const VECTORIZER: &str = "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
      v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, \
-     v.search_schema::text, v.search_function::text \
+     v.search_schema::text, v.search_function::text, COALESCE(e.atttypmod, -1) \
      FROM autoembed.vectorizer v \
      LEFT JOIN pg_attribute e ON e.attrelid = v.source AND e.attnum = v.embedding_attnum AND NOT e.attisdropped \
        AND e.atttypid = (SELECT t.oid FROM pg_extension x JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector') \
@@ -212,6 +230,7 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
         delay: Duration::from_millis(row.or_default::<f64>(10).max(0.0) as u64),
         index_method: row.or_default(11),
         search_function: row.get(12).zip(row.get(13)),
+        column_dimensions: row.or_default(14),
     }
 }
 

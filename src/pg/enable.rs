@@ -417,7 +417,14 @@ fn index(
     if index_on(table.oid, column).is_some_and(|(_, is_valid)| is_valid) {
         return Ok(());
     }
-    if rows_there && (table.kind == 'p' || catalog::estimated_rows(table.oid) >= SMALL_TABLE) {
+    if rows_there && table.kind == 'p' {
+        // One statement over all partitions would block writers for its whole length.
+        pgrx::notice!(
+            "no index is built over partitions that have rows; create an hnsw index on each of them concurrently"
+        );
+        return Ok(());
+    }
+    if rows_there && catalog::estimated_rows(table.oid) >= SMALL_TABLE {
         as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = true WHERE id = $1", args![id]));
         return Ok(());
     }

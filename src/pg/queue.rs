@@ -1,6 +1,6 @@
 //! The queue: claim, complete, put back, fail, rescue, feed. SQL only; every statement is one short step of a transaction.
 
-use crate::pg::ffi::rights::as_queue;
+use crate::pg::ffi::rights::{as_extension, as_queue};
 use crate::pg::ffi::spi::{self, Mode, Row, args};
 use pgrx::datum::TimestampWithTimeZone;
 use std::collections::HashSet;
@@ -120,6 +120,21 @@ pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge:
     }
 }
 
+/// Makes the leases of jobs that are still held last from now on.
+pub fn renew<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, lease: Duration) {
+    const SQL: &str = "UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms' \
+         FROM unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
+         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token";
+    let jobs: Vec<&Job> = jobs.collect();
+    for lane in [LIVE, BACKFILL] {
+        let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(|j| j.lane == lane));
+        if !ids.is_empty() {
+            let millis = lease.as_millis() as f64;
+            as_queue(|| spi::planned(SQL, args![vectorizer, ids, tokens, lane, millis], Mode::Write, |_| ()));
+        }
+    }
+}
+
 /// Puts a job back that [`complete`] has taken out in this transaction, due again after `pause`; with `by_age`, after half its
 /// age where that is more (up to half a minute), so that a row which cannot be written for long costs few requests.
 pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration, by_age: bool) {
@@ -186,7 +201,8 @@ pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
          WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.id > u.id AND j.key = u.key)";
     let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
     let keys: Vec<String> = jobs.iter().map(|job| job.key.clone()).collect();
-    as_queue(|| {
+    // Here a hash join is right: there is no index on keys.
+    as_extension(|| {
         spi::planned(SQL, args![vectorizer, ids, keys], Mode::Write, |row| row.or_default::<i64>(1))
             .into_iter()
             .collect()

@@ -13,7 +13,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 thread_local! {
-    static STATEMENTS: RefCell<HashMap<i32, (pg_sys::Oid, String)>> = RefCell::new(HashMap::new());
+    // By the user who may run them and the vectorizer; with the table, whose changes (also of rights) empty it.
+    static STATEMENTS: RefCell<HashMap<(pg_sys::Oid, i32), (pg_sys::Oid, String)>> = RefCell::new(HashMap::new());
 }
 
 /// Forgets the statements of a table (`None`: of all).
@@ -83,7 +84,7 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
     let id = vectorizer.id;
     // With these a scan of the index goes on until k rows pass the filter and the policies.
     let scan = if pgvector.iterative_scans {
-        "SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.max_scan_tuples = '2147483647' SET hnsw.scan_mem_multiplier = '1000'"
+        "SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.max_scan_tuples = '2147483647' SET hnsw.scan_mem_multiplier = '20'"
     } else {
         ""
     };
@@ -143,7 +144,11 @@ fn parts(id: i32) -> Result<(Table, Vectorizer)> {
     let vectorizer = catalog::vectorizer(id);
     let table = vectorizer.as_ref().and_then(|v| catalog::table(v.source));
     match (table, vectorizer) {
-        (Some(table), Some(vectorizer)) => Ok((table, vectorizer)),
+        (Some(table), Some(vectorizer)) if catalog::may_read(current_user(), table.oid) => Ok((table, vectorizer)),
+        (Some(table), Some(_)) => Err(Error::rights(
+            format!("permission denied for table {}", table.name),
+            "Searching needs SELECT on the table.",
+        )),
         _ => Err(Error::missing(
             format!("vectorizer {id} does not exist"),
             "Its table was disabled; drop this function, or call autoembed.enable() again.",
@@ -171,7 +176,7 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
     }
     let filter = filter.filter(|f| !f.is_null());
     if filter.is_none()
-        && let Some(known) = STATEMENTS.with(|s| s.borrow().get(&id).map(|(_, sql)| sql.clone()))
+        && let Some(known) = STATEMENTS.with(|s| s.borrow().get(&(current_user(), id)).map(|(_, sql)| sql.clone()))
     {
         return Ok(known);
     }
@@ -201,7 +206,7 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
         from = table.source_sql(),
     );
     if filter.is_none() {
-        STATEMENTS.with(|s| s.borrow_mut().insert(id, (table.oid, sql.clone())));
+        STATEMENTS.with(|s| s.borrow_mut().insert((current_user(), id), (table.oid, sql.clone())));
     }
     Ok(sql)
 }
@@ -209,14 +214,9 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
 /// The vectorizer's model, for the query's vector.
 ///
 /// # Errors
-/// 42704 where there is no such vectorizer.
+/// 42704 where there is no such vectorizer, 42501 where the caller may not read its table.
 pub fn model_of(id: i32) -> Result<String> {
-    catalog::vectorizer(id).map(|v| v.model).ok_or_else(|| {
-        Error::missing(
-            format!("vectorizer {id} does not exist"),
-            "Its table was disabled; drop this function, or call autoembed.enable() again.",
-        )
-    })
+    parts(id).map(|(_, vectorizer)| vectorizer.model)
 }
 
 struct Column {

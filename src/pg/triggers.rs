@@ -1,10 +1,10 @@
 //! What runs in users' transactions: queueing keys, clearing vectors. Cheap, and never failing because of a provider.
 
-use crate::pg::ffi::process;
 use crate::pg::ffi::rights::{as_extension, as_queue_writer, with_stable_output};
 use crate::pg::ffi::rows::{KeyColumn, TriggerCall, output_is_stable};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::types::TriggerRow;
+use crate::pg::ffi::{process, snapshot};
 use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::{self, Lane};
 use crate::pg::source::join_key;
@@ -41,9 +41,9 @@ pub fn forget(table: Option<pg_sys::Oid>) {
     });
 }
 
-/// Runs `body`, which writes vectors of `vectorizer` into the rows `keys`: changes that triggers of the table make to the text of
-/// just these rows during the write are not queued again, or a trigger that edits the text with every update would
-/// keep the worker busy for ever.
+/// Runs `body`, which writes vectors of `vectorizer` into the rows `keys`: where a trigger of the table edits the text in the very
+/// update that writes the vector, the row is not queued again, or it would keep the worker busy for ever. Other
+/// updates that triggers make meanwhile are queued.
 pub fn while_writing<R>(vectorizer: i32, keys: &[&str], body: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {
@@ -76,18 +76,23 @@ fn known(call: &TriggerCall) -> Known {
     const KEY: &str = "SELECT a.attnum, a.atttypid FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord) \
          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
          WHERE i.indrelid = $1 AND i.indisprimary AND k.ord <= i.indnkeyatts ORDER BY k.ord";
-    let known = as_extension(|| Known {
-        vectorizer,
-        delay_ms,
-        embedding: spi::first(OURS, args![vectorizer, relation], Mode::Write, |row| row.get(1)).flatten(),
-        key: spi::query(KEY, args![relation], Mode::Write, |row| KeyColumn {
-            attnum: row.or_default(1),
-            type_oid: row.get(2).unwrap_or(pg_sys::InvalidOid),
-        }),
-        stable_output: true,
+    // As others have committed it: a transaction may have begun before enable().
+    let known = snapshot::with_latest(false, || {
+        as_extension(|| Known {
+            vectorizer,
+            delay_ms,
+            embedding: spi::first(OURS, args![vectorizer, relation], Mode::Read, |row| row.get(1)).flatten(),
+            key: spi::query(KEY, args![relation], Mode::Read, |row| KeyColumn {
+                attnum: row.or_default(1),
+                type_oid: row.get(2).unwrap_or(pg_sys::InvalidOid),
+            }),
+            stable_output: true,
+        })
     });
     let known = Known { stable_output: known.key.iter().all(|c| output_is_stable(c.type_oid)), ..known };
-    KNOWN.with(|k| k.borrow_mut().insert(trigger, (relation, known.clone())));
+    if known.embedding.is_some() {
+        KNOWN.with(|k| k.borrow_mut().insert(trigger, (relation, known.clone())));
+    }
     known
 }
 
@@ -138,7 +143,7 @@ fn queue_change(fcinfo: pg_sys::FunctionCallInfo) {
     let mut take = |parts: Vec<Option<String>>| {
         let parts: Option<Vec<String>> = parts.into_iter().collect();
         let Some(key) = parts.map(|parts| join_key(&parts)) else { return };
-        if is_own_write(known.vectorizer, &key) {
+        if is_own_write(known.vectorizer, &key) && call.changes_column(known.embedding.as_deref().unwrap_or_default()) {
             return;
         }
         any = true;

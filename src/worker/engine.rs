@@ -9,7 +9,7 @@ use crate::pg::ffi::spi;
 use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
-use crate::worker::gather::{self, Gathered};
+use crate::worker::gather::{self, Busy, Gathered};
 use crate::worker::models::{Models, endpoint};
 use crate::worker::{finish, state};
 use autoembed_core::circuit::{Gate, Ticket};
@@ -25,6 +25,10 @@ const SLACK: i64 = 1000;
 const BACKFILL_TURN: u64 = 4;
 /// How often the queue is looked through from its beginning, at the least time between.
 const RESCAN: Duration = Duration::from_secs(1);
+/// Most looks into the queue before answers are taken in.
+const LOOKS: usize = 64;
+/// Rows that failed alone and are remembered.
+const REMEMBERED: usize = 10_000;
 /// What a model is asked when no row that has not failed is there to try it with.
 const PROBE: &str = "hello";
 
@@ -74,6 +78,7 @@ pub struct Engine {
     hints: HashMap<(i32, i16), Hint>,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
+    renewed: Instant,
     turns: u64,
     next_flight: u64,
     /// Rows whose vectors were written.
@@ -108,6 +113,7 @@ impl Engine {
             hints: HashMap::new(),
             failed_alone: HashMap::new(),
             resting: HashMap::new(),
+            renewed: Instant::now(),
             turns: 0,
             next_flight: 0,
             written: 0,
@@ -143,8 +149,16 @@ impl Engine {
         let mut round = Round { sent: 0, settled: 0, backlog: false, rest: None };
         self.send_ready(work, &mut round);
         let candidates = self.step(queue::candidates)?;
+        self.drop_orphans(&candidates)?;
         let mut candidates: VecDeque<(i32, i16)> = self.in_turn(candidates).into();
+        let mut looks = 0;
         while let Some((id, lane)) = candidates.pop_front() {
+            looks += 1;
+            if looks > LOOKS {
+                // Answers may have come, and somebody may want the worker to end.
+                round.backlog = true;
+                break;
+            }
             if self.room == Some(0) && self.buffers.is_empty() {
                 break;
             }
@@ -189,8 +203,8 @@ impl Engine {
             Gate::Open { max_inputs } => max_inputs,
         };
         let most = max_inputs.unwrap_or(usize::MAX).min(stored.model.limits.batch_inputs).max(1);
-        let kept = self.buffers.remove(&(id, lane)).unwrap_or_default();
-        let limit = most.saturating_sub(kept.len()).max(1).min(self.room.unwrap_or(usize::MAX));
+        let kept = self.buffers.get(&(id, lane)).map_or(0, Vec::len);
+        let limit = most.saturating_sub(kept).max(1).min(self.room.unwrap_or(usize::MAX));
         let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, work)? };
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
@@ -199,10 +213,11 @@ impl Engine {
             *room = room.saturating_sub(gathered.claimed);
         }
         round.settled += gathered.settled;
-        let more = limit > 0 && gathered.claimed == limit;
-        let items = merge(kept, gathered.items);
+        let more = gathered.rest.is_none() && limit > 0 && gathered.claimed == limit;
+        let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
         let keep_last = more && items.len() < stored.model.limits.batch_inputs;
         self.pack_and_send(id, lane, items, stored, max_inputs, keep_last, work, round);
+        let more = more || gathered.walks_on;
         round.backlog |= more;
         Ok(more)
     }
@@ -211,7 +226,7 @@ impl Engine {
         let now = Instant::now();
         let hint = self.hints.entry((id, lane)).or_insert(Hint { low: 0, rescan_at: now });
         let above = if hint.rescan_at <= now { 0 } else { hint.low };
-        let busy = if lane == BACKFILL { self.busy(id) } else { HashSet::new() };
+        let busy = if lane == BACKFILL { self.busy(id) } else { Busy::default() };
         let gathered = self.step(|| match gather::load(id) {
             Some(context) => gather::gather(&context, lane, above, limit, &busy, work),
             None => Gathered::default(),
@@ -229,12 +244,61 @@ impl Engine {
         Ok(gathered)
     }
 
-    /// Keys of the rows that are on their way.
-    fn busy(&self, id: i32) -> HashSet<String> {
+    /// Rows of a vectorizer that are on their way.
+    fn items(&self, id: i32) -> impl Iterator<Item = &Item> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
-        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(|batch| batch.vectorizer == id);
-        let kept = self.buffers.iter().filter(|((of, _), _)| *of == id).flat_map(|(_, items)| items);
-        batches.flat_map(|batch| &batch.items).chain(kept).map(|item| item.key.clone()).collect()
+        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(move |b| b.vectorizer == id);
+        let kept = self.buffers.iter().filter(move |((of, _), _)| *of == id).flat_map(|(_, items)| items);
+        batches.flat_map(|batch| &batch.items).chain(kept)
+    }
+
+    fn busy(&self, id: i32) -> Busy {
+        let mut busy = Busy::default();
+        for item in self.items(id) {
+            busy.keys.insert(item.key.clone());
+            busy.jobs.extend(item.jobs.iter().map(|job| job.id));
+        }
+        busy
+    }
+
+    fn vectorizers(&self) -> HashSet<i32> {
+        let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
+        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).map(|batch| batch.vectorizer);
+        batches.chain(self.buffers.keys().map(|(id, _)| *id)).collect()
+    }
+
+    /// Makes the leases of what is on its way last, long before they run out.
+    pub fn renew_leases(&mut self, work: &Work) -> Result<(), Caught> {
+        if self.renewed.elapsed() < work.lease / 3 {
+            return Ok(());
+        }
+        self.renewed = Instant::now();
+        let ids = self.vectorizers();
+        self.step(|| {
+            for id in ids {
+                queue::renew(id, self.items(id).flat_map(|item| &item.jobs), work.lease);
+            }
+        })
+    }
+
+    /// Gives back what is kept for vectorizers that have nothing to do any more: paused, disabled or gone.
+    fn drop_orphans(&mut self, candidates: &[(i32, i16)]) -> Result<(), Caught> {
+        let is_wanted = |id: i32| candidates.iter().any(|(of, _)| *of == id);
+        if self.vectorizers().into_iter().all(is_wanted) {
+            return Ok(());
+        }
+        let orphans: Vec<(i32, i16)> = self.buffers.keys().filter(|(id, _)| !is_wanted(*id)).copied().collect();
+        let mut batches = Vec::new();
+        for _ in 0..self.ready.len() {
+            match self.ready.pop_front() {
+                Some((batch, _)) if !is_wanted(batch.vectorizer) => batches.push(batch),
+                Some(other) => self.ready.push_back(other),
+                None => break,
+            }
+        }
+        let kept: Vec<(i32, Vec<Item>)> =
+            orphans.iter().filter_map(|key| Some((key.0, self.buffers.remove(key)?))).collect();
+        self.step(|| give_all_back(&batches, &kept))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -325,7 +389,11 @@ impl Engine {
 
     /// Takes in one answer that has come; false: none has.
     pub fn receive(&mut self, work: &Work) -> Result<bool, Caught> {
-        let Some(Ok(returned)) = self.pool.try_recv() else { return Ok(false) };
+        let returned = match self.pool.try_recv() {
+            Some(Ok(returned)) => returned,
+            Some(Err(_)) => return self.abandon_lost(work).map(|()| true),
+            None => return Ok(false),
+        };
         let Some(flight) = self.flights.remove(&returned.flight) else { return Ok(true) };
         let now = self.models.now();
         let known = self.models.get(&flight.stored.model.name, work);
@@ -344,6 +412,9 @@ impl Engine {
                 let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
                 let verdict = known.circuit.on_failure(now, flight.ticket, &failure, before, finish::chance());
                 if let Some(key) = key.filter(|_| failure.action == Action::Retry) {
+                    if self.failed_alone.len() >= REMEMBERED {
+                        self.failed_alone.clear();
+                    }
                     self.failed_alone.insert(key, now);
                 }
                 self.last_failure = Some((flight.stored.model.name.clone(), failure.clone()));
@@ -358,6 +429,21 @@ impl Engine {
             self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))?;
         }
         Ok(true)
+    }
+
+    /// A call ended without telling which one it was: when none is under way any more, what is still waited for is lost.
+    fn abandon_lost(&mut self, work: &Work) -> Result<(), Caught> {
+        if self.pool.in_flight() > 0 {
+            return Ok(());
+        }
+        let mut batches = Vec::new();
+        for (_, flight) in std::mem::take(&mut self.flights) {
+            let known = self.models.get(&flight.stored.model.name, work);
+            known.in_flight = known.in_flight.saturating_sub(1);
+            known.circuit.on_abandon(flight.ticket);
+            batches.extend(flight.batch);
+        }
+        self.step(|| give_all_back(&batches, &[]))
     }
 
     fn write(
@@ -451,19 +537,12 @@ impl Engine {
         self.hints.retain(|(of, _), _| *of != id);
     }
 
-    /// Gives everything back that is claimed and not under way.
+    /// Gives everything back that is claimed; answers that are still to come count for nothing.
     pub fn let_go(&mut self) -> Result<(), Caught> {
-        let ready: Vec<Batch> = self.ready.drain(..).map(|(batch, _)| batch).collect();
-        let buffers: Vec<((i32, i16), Vec<Item>)> = self.buffers.drain().collect();
-        self.step(|| {
-            for batch in &ready {
-                finish::give_back(batch, Duration::ZERO);
-            }
-            for ((id, _), items) in &buffers {
-                let jobs = items.iter().flat_map(|item| item.jobs.iter());
-                queue::release(*id, jobs, queue::Charge::GivenBack, Duration::ZERO);
-            }
-        })
+        let mut batches: Vec<Batch> = self.ready.drain(..).map(|(batch, _)| batch).collect();
+        batches.extend(std::mem::take(&mut self.flights).into_values().filter_map(|flight| flight.batch));
+        let kept: Vec<(i32, Vec<Item>)> = self.buffers.drain().map(|((id, _), items)| (id, items)).collect();
+        self.step(|| give_all_back(&batches, &kept))
     }
 
     /// Whether the last thing that a model said was that somebody has to change something.
@@ -474,6 +553,15 @@ impl Engine {
     /// Whether claimed rows wait to be sent.
     pub fn holds_rows(&self) -> bool {
         !self.ready.is_empty() || !self.buffers.is_empty()
+    }
+}
+
+fn give_all_back(batches: &[Batch], kept: &[(i32, Vec<Item>)]) {
+    for batch in batches {
+        finish::give_back(batch, Duration::ZERO);
+    }
+    for (id, items) in kept {
+        queue::release(*id, items.iter().flat_map(|item| &item.jobs), queue::Charge::GivenBack, Duration::ZERO);
     }
 }
 

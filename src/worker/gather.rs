@@ -1,6 +1,7 @@
 //! From jobs to items: claim, bring together what is of one row, read the texts, end what needs no request. One transaction.
 
 use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
+use crate::pg::enable;
 use crate::pg::ffi::catch::{Caught, subtransaction};
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
@@ -48,7 +49,28 @@ pub fn load(id: i32) -> Option<Context> {
     let table = catalog::table(vectorizer.source)?;
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
+    let dimensions = stored.as_ref().map_or(0, |s| s.model.dimensions as i32);
     let problem = match (&stored, &pgvector, &vectorizer.embedding, &vectorizer.input) {
+        _ if table.is_partition => Some((
+            "is_partition",
+            format!("table \"{}\" has become a partition", table.name),
+            "call autoembed.disable() for it and autoembed.enable() for the partitioned table",
+        )),
+        _ if !catalog::has_triggers(&table, &enable::trigger_names(id)[..2]) => Some((
+            "no_trigger",
+            format!("a trigger of autoembed on table \"{}\" was dropped", table.name),
+            "call autoembed.disable() and autoembed.enable() again; the vectors stay",
+        )),
+        _ if vectorizer.column_dimensions > 0 && dimensions > 0 && vectorizer.column_dimensions != dimensions => {
+            Some((
+                "wrong_dimensions",
+                format!(
+                    "the column has {} dimensions, model \"{}\" has {dimensions}",
+                    vectorizer.column_dimensions, vectorizer.model
+                ),
+                "call autoembed.disable() and autoembed.enable() with a model or a column that fits",
+            ))
+        }
         _ if table.key.is_empty() => {
             Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one"))
         }
@@ -84,24 +106,45 @@ pub struct Gathered {
     pub claimed: usize,
     /// The highest number among them.
     pub highest: Option<i64>,
+    /// A backfill has more rows to walk.
+    pub walks_on: bool,
     /// Rows that were settled without a request.
     pub settled: usize,
     /// The table could not be read: leave the vectorizer alone for so long.
     pub rest: Option<Duration>,
 }
 
+/// Rows that are on their way in this process.
+#[derive(Default)]
+pub struct Busy {
+    /// Their keys.
+    pub keys: HashSet<String>,
+    /// Their jobs.
+    pub jobs: HashSet<i64>,
+}
+
+impl Busy {
+    /// Whether another job of the same row is on its way. A job that is so itself was claimed anew because its lease ran out:
+    /// what is on its way for it will count for nothing.
+    fn has_another(&self, jobs: &[Job]) -> bool {
+        self.keys.contains(&jobs[0].key) && !jobs.iter().any(|job| self.jobs.contains(&job.id))
+    }
+}
+
 /// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
 /// are on their way already (`busy`) need nothing more.
-pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &HashSet<String>, work: &Work) -> Gathered {
+pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &Busy, work: &Work) -> Gathered {
     let id = context.vectorizer.id;
-    if lane == queue::BACKFILL
-        && let Err(rest) = walk(context, limit)
-    {
-        return Gathered { rest: Some(rest), ..Gathered::default() };
+    let mut walks_on = false;
+    if lane == queue::BACKFILL {
+        match walk(context, limit) {
+            Ok(on) => walks_on = on,
+            Err(rest) => return Gathered { rest: Some(rest), ..Gathered::default() },
+        }
     }
     let jobs = queue::claim(id, lane, above, limit, work.lease);
     let mut gathered =
-        Gathered { claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
+        Gathered { walks_on, claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
     if jobs.is_empty() {
         return gathered;
     }
@@ -172,8 +215,11 @@ fn read(context: &Context, keys: &[&str], max_chars: i32) -> Result<Vec<Row>, Ca
         Err(caught) => match keys {
             [key] => {
                 // A text that the key's type does not take can be no row's key.
-                let is_key = subtransaction(|| source::exist(&context.target(), &[key])).is_ok();
-                Ok(vec![if is_key { Row::Raised(caught) } else { Row::Gone }])
+                match subtransaction(|| source::exist(&context.target(), &[key])) {
+                    Ok(_) => Ok(vec![Row::Raised(caught)]),
+                    Err(no_key) if no_key.may_be_one_row() => Ok(vec![Row::Gone]),
+                    Err(other) => Err(other),
+                }
             }
             _ => {
                 let (left, right) = keys.split_at(keys.len() / 2);
@@ -215,7 +261,7 @@ fn sort_out(
     context: &Context,
     rows: Vec<Vec<Job>>,
     found: Vec<Row>,
-    busy: &HashSet<String>,
+    busy: &Busy,
     work: &Work,
     gathered: &mut Gathered,
 ) {
@@ -236,7 +282,7 @@ fn sort_out(
                 continue;
             }
         };
-        let is_there = found.has_vector || busy.contains(&jobs[0].key);
+        let is_there = found.has_vector || busy.has_another(&jobs);
         if is_there && jobs.iter().all(|job| job.if_missing) {
             ended.extend(jobs);
             continue;
@@ -258,15 +304,15 @@ fn sort_out(
     finish::clear(context, to_clear, work);
 }
 
-/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand. Where the table
-/// cannot be read: how long to leave it alone.
-fn walk(context: &Context, limit: usize) -> Result<(), Duration> {
+/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand; whether there are
+/// more. Where the table cannot be read: how long to leave it alone.
+fn walk(context: &Context, limit: usize) -> Result<bool, Duration> {
     let id = context.vectorizer.id;
     let low = 2 * limit.max(256) as i64;
     if queue::waiting_in_backfill(id, low) >= low {
-        return Ok(());
+        return Ok(true);
     }
-    let Some(walk) = queue::lock_walk(id) else { return Ok(()) };
+    let Some(walk) = queue::lock_walk(id) else { return Ok(false) };
     let rows = WALK.max(2 * limit as i64);
     let keys = match subtransaction(|| {
         source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)
@@ -285,5 +331,5 @@ fn walk(context: &Context, limit: usize) -> Result<(), Duration> {
         queue::add(id, queue::BACKFILL, missing, !walk.force);
     }
     queue::step_walk(id, last, count, count < rows);
-    Ok(())
+    Ok(count >= rows)
 }

@@ -79,9 +79,7 @@ fn build(id: i32) -> Result<(), Caught> {
         let table = catalog::table(vectorizer.source)?;
         let pgvector = catalog::pgvector().ok()?;
         let column = vectorizer.embedding.clone()?;
-        // A partitioned table cannot be indexed without blocking writers in one statement.
-        let how = if table.kind == 'p' { "" } else { "CONCURRENTLY" };
-        let statement = index_statement(&table, &column, &pgvector, how);
+        let statement = index_statement(&table, &column, &pgvector, "CONCURRENTLY");
         Some((table.schema.clone(), index_on(table.oid, &column), statement))
     })?;
     let Some((schema, there, statement)) = plan else { return Ok(()) };

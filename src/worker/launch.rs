@@ -2,6 +2,7 @@
 //! without a list. Without: the session that needs one.
 
 use crate::pg::error::Error;
+use crate::pg::ffi::spi::{self, Mode};
 use crate::pg::ffi::{catch, process};
 use crate::pg::settings;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker};
@@ -49,8 +50,15 @@ fn worker(database: pg_sys::Oid, name: &str, waits: bool, restart: Option<Durati
 /// Starts a worker for this session's database; its process id. A second one ends by itself. Where the server has no room, a
 /// WARNING says which setting to raise, and the rows stay queued.
 pub fn start_for_this_database() -> Option<i32> {
+    const NAME: &str = "SELECT pg_catalog.current_database()::text";
     if process::in_recovery() {
         return None;
+    }
+    if let Some(list) = settings::databases() {
+        let name = spi::first(NAME, &[], Mode::Read, |row| row.or_default::<String>(1))?;
+        if !list.contains(&name) {
+            return None;
+        }
     }
     let restart = if process::is_preloaded() { None } else { Some(Duration::from_secs(2)) };
     let started = worker(process::database(), "", true, restart).load_dynamic();

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How often it looks whether somebody wants the database for himself, or the extension is gone.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How long a request to end can wait while a batch fills.
+const DEAF: Duration = Duration::from_millis(50);
 /// How long answers can wait while a batch fills.
 const FILLING: Duration = Duration::from_millis(2);
 /// How long a worker that was started before the extension was committed waits for it.
@@ -22,7 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
     process::take_signals();
-    process::connect(process::oid_argument(argument));
+    let database = process::oid_argument(argument);
+    if !process::database_exists(database) {
+        return;
+    }
+    process::connect(database);
     process::settle_in(c"5s");
     // Where the extension is dropped and made again, the same process goes on.
     while let Some(extension) = wait_for_extension() {
@@ -91,6 +97,8 @@ impl Loop {
             log!("autoembed: {freed} jobs that an earlier worker had in hand are free again");
         }
         while self.turn() {}
+        // Where the extension is gone, there is nothing left to give back to.
+        let _ = self.engine.let_go();
         self.is_replaced
     }
 
@@ -115,7 +123,7 @@ impl Loop {
                 Ok(Some(_)) | Err(_) => {}
             }
         }
-        let turned = self.take_in().and_then(|()| self.send_out());
+        let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
         let pause = match turned {
             Ok(pause) => {
                 self.errors = 0;
@@ -133,7 +141,7 @@ impl Loop {
         };
         if self.is_filling {
             // Each commit would wake the worker only to find that the batch still fills.
-            process::pause(pause.min(FILLING));
+            process::pause(pause.min(if self.engine.in_flight() > 0 { FILLING } else { DEAF }));
         } else {
             process::wait_latch(pause);
         }

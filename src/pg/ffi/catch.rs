@@ -144,7 +144,7 @@ fn after_transaction(failed: bool) {
     }
 }
 
-/// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned. A cancel is raised again.
+/// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned. A user's cancel is raised again.
 pub fn subtransaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
     // SAFETY: the memory context and resource owner of the caller are put back in both branches, as plpgsql's
     // exception blocks do.
@@ -165,7 +165,8 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
             let caught = describe(&error);
-            if caught.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED {
+            // In a worker it is the time limit for owners' code: the table's own trouble.
+            if caught.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED && !crate::pg::ffi::process::is_worker() {
                 error.rethrow();
             }
             Err(caught)

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ mod raw {
         pub fn SetLatch(latch: *mut core::ffi::c_void);
         pub fn die(signal: i32);
         pub fn SignalHandlerForConfigReload(signal: i32);
+        // These raise no errors; pgrx does not bind them.
+        pub fn enable_timeout_after(timeout: i32, milliseconds: i32);
+        pub fn disable_timeout(timeout: i32, keep_indicator: bool);
     }
 }
 
@@ -104,6 +107,20 @@ pub fn reload_settings() -> bool {
     true
 }
 
+/// Whether the database has files: a worker that is started again for one that was dropped must end for good. The working
+/// directory of a server process is its data directory.
+pub fn database_exists(database: pg_sys::Oid) -> bool {
+    let name = database.to_u32().to_string();
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(directory).map_or(Vec::new(), |entries| entries.flatten().map(|e| e.path()).collect())
+    };
+    Path::new("base").join(&name).is_dir()
+        || below(Path::new("pg_tblspc"))
+            .iter()
+            .flat_map(|space| below(space))
+            .any(|version| version.join(&name).is_dir())
+}
+
 /// Connects a background worker to a database as the bootstrap superuser.
 pub fn connect(database: pg_sys::Oid) {
     // SAFETY: once, at the start of a background worker.
@@ -116,12 +133,55 @@ pub fn connect_to_none() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
+static IS_WORKER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Whether this process is a worker of the extension, not a user's session.
+pub fn is_worker() -> bool {
+    IS_WORKER.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Its number in utils/timeout.h, the same in 15 to 18.
+const STATEMENT_TIMEOUT: i32 = 3;
+
+/// How long the code of a table's owner may hold the worker, in milliseconds.
+const LONGEST_STATEMENT: i32 = 60_000;
+
+/// Cancels what the worker runs after [`LONGEST_STATEMENT`], until it is dropped. In a session the user's own
+/// statement_timeout counts.
+pub struct TimeLimit(bool);
+
+impl TimeLimit {
+    /// Starts the clock, in a worker.
+    pub fn start() -> TimeLimit {
+        let is_on = is_worker();
+        if is_on {
+            // SAFETY: the server registers this timeout for every process that is connected to a database.
+            unsafe { raw::enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_STATEMENT) };
+        }
+        TimeLimit(is_on)
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: as above; stopping a clock that has run out is harmless.
+            unsafe { raw::disable_timeout(STATEMENT_TIMEOUT, false) };
+        }
+    }
+}
+
 /// Settings of a background worker. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
 /// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any).
 pub fn settle_in(lock_timeout: &CStr) {
-    for (name, value) in
-        [(c"synchronous_commit", c"off"), (c"search_path", c"pg_catalog, pg_temp"), (c"lock_timeout", lock_timeout)]
-    {
+    IS_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
+    for (name, value) in [
+        (c"synchronous_commit", c"off"),
+        (c"search_path", c"pg_catalog, pg_temp"),
+        (c"lock_timeout", lock_timeout),
+        (c"default_transaction_read_only", c"off"),
+        (c"default_transaction_isolation", c"read committed"),
+    ] {
         // SAFETY: ordinary settings of this process.
         unsafe {
             pg_sys::SetConfigOption(

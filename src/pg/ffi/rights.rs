@@ -1,5 +1,6 @@
 //! Acting as somebody else for the length of a closure.
 
+use crate::pg::ffi::process;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -113,6 +114,7 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
             ("lock_timeout", "200ms"),
         ],
     );
+    let _limit = process::TimeLimit::start();
     body()
 }
 

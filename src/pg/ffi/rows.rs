@@ -3,6 +3,11 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
+unsafe extern "C-unwind" {
+    // Compares bytes and raises no errors; pgrx does not bind it.
+    fn datumIsEqual(left: pg_sys::Datum, right: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+}
+
 /// One column of a primary key, as found in the table whose trigger fires.
 #[derive(Debug, Clone)]
 pub struct KeyColumn {
@@ -97,6 +102,26 @@ impl TriggerCall {
         }
     }
 
+    /// Whether an UPDATE's row trigger sees another value in the column named `column` than before.
+    pub fn changes_column(&self, column: &str) -> bool {
+        let Ok(name) = std::ffi::CString::new(column) else { return false };
+        if !self.is_row() || !self.is_update() {
+            return false;
+        }
+        // SAFETY: both slots hold rows of the table; the column's type is read from its descriptor.
+        unsafe {
+            let relation = (*self.data).tg_relation;
+            let attnum = pg_sys::get_attnum((*relation).rd_id, name.as_ptr());
+            if attnum <= 0 {
+                return false;
+            }
+            let (old, old_null) = value_of((*self.data).tg_trigslot, attnum);
+            let (new, new_null) = value_of((*self.data).tg_newslot, attnum);
+            // A value that an update leaves alone has the very same bytes, also where it is stored out of line.
+            old_null != new_null || (!old_null && !datumIsEqual(old, new, false, -1))
+        }
+    }
+
     /// What a BEFORE row trigger returns to leave the row as it is.
     pub fn same_row(&self) -> pg_sys::Datum {
         // SAFETY: valid for the length of the call.
@@ -131,20 +156,25 @@ impl TriggerCall {
     }
 }
 
+unsafe fn value_of(slot: *mut pg_sys::TupleTableSlot, attnum: i16) -> (pg_sys::Datum, bool) {
+    // SAFETY: the slot holds a row with that column; values up to `attnum` are there after the deforming call.
+    unsafe {
+        if (*slot).tts_nvalid < attnum {
+            pg_sys::slot_getsomeattrs_int(slot, i32::from(attnum));
+        }
+        let index = attnum as usize - 1;
+        (*(*slot).tts_values.add(index), *(*slot).tts_isnull.add(index))
+    }
+}
+
 unsafe fn key_of(slot: *mut pg_sys::TupleTableSlot, columns: &[KeyColumn]) -> Vec<Option<String>> {
     columns
         .iter()
         .map(|column| {
-            // SAFETY: the slot holds a row of the table; values up to `attnum` are there after the deforming call.
+            // SAFETY: the slot holds a row of the table.
             unsafe {
-                if (*slot).tts_nvalid < column.attnum {
-                    pg_sys::slot_getsomeattrs_int(slot, i32::from(column.attnum));
-                }
-                let index = column.attnum as usize - 1;
-                if *(*slot).tts_isnull.add(index) {
-                    return None;
-                }
-                Some(text_of(*(*slot).tts_values.add(index), column.type_oid))
+                let (value, is_null) = value_of(slot, column.attnum);
+                if is_null { None } else { Some(text_of(value, column.type_oid)) }
             }
         })
         .collect()
