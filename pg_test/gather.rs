@@ -5,18 +5,16 @@ mod tests {
     use crate::in_server::support::{column, context, enable, int, keys, queued, run, take_queued, text, work, yes};
     use crate::pg::queue::{self, BACKFILL, LIVE};
     use crate::worker::batch::Item;
-    use crate::worker::gather::{Context, Gathered, gather};
+    use crate::worker::gather::{Busy, Context, Gathered, gather};
     use autoembed_core::hash::text_hash;
     use pgrx::prelude::*;
-    use std::collections::HashSet;
-
     fn make() -> i32 {
         run("CREATE TABLE g (id int PRIMARY KEY, content text, n int DEFAULT 1)");
         enable("'g', 'content'")
     }
 
     fn live(context: &Context) -> Gathered {
-        gather(context, LIVE, 0, 100, &HashSet::new(), &work())
+        gather(context, LIVE, 0, 100, &Busy::default(), &work())
     }
 
     fn found(items: &[Item]) -> Vec<(&str, &str)> {
@@ -77,14 +75,14 @@ mod tests {
         take_queued(id);
         run("SELECT autoembed.backfill('g')");
         let context = context(id);
-        let gathered = gather(&context, BACKFILL, 0, 100, &HashSet::new(), &work());
+        let gathered = gather(&context, BACKFILL, 0, 100, &Busy::default(), &work());
         assert_eq!(gathered.items.len(), 7);
         assert!(yes(&format!(
             "SELECT walked = 10 AND walked_at IS NOT NULL AND last_key = '10' FROM autoembed.backfill WHERE vectorizer_id = {id}"
         )));
         take_queued(id);
         run("SELECT autoembed.backfill('g', force => true)");
-        assert_eq!(gather(&context, BACKFILL, 0, 100, &HashSet::new(), &work()).items.len(), 10);
+        assert_eq!(gather(&context, BACKFILL, 0, 100, &Busy::default(), &work()).items.len(), 10);
     }
 
     #[pg_test]

@@ -135,13 +135,23 @@ mod tests {
         run("INSERT INTO t VALUES (1, 'a'), (2, 'b'); INSERT INTO t2 VALUES (1, 'a')");
         take_queued(id);
         take_queued(other);
-        while_writing(id, &["1"], || run("UPDATE t SET content = 'x'; UPDATE t2 SET content = 'x'"));
+        while_writing(id, &["1"], || {
+            run(
+                "UPDATE t SET content = 'x', embedding = '[1,2,3]'; UPDATE t2 SET content = 'x', embedding = '[1,2,3]'",
+            );
+        });
         assert_eq!(
             (take_queued(id), take_queued(other)),
             (set(["2"]), set(["1"])),
             "another row, another vectorizer's row"
         );
-        run("UPDATE t SET content = 'y' WHERE id = 1");
+        while_writing(id, &["1"], || run("UPDATE t SET content = 'z' WHERE id = 1"));
+        assert_eq!(
+            take_queued(id),
+            set(["1"]),
+            "an update that a trigger makes of it, not the one that writes its vector"
+        );
+        run("UPDATE t SET content = 'y', embedding = '[3,2,1]' WHERE id = 1");
         assert_eq!(take_queued(id), set(["1"]), "afterwards the row is like any other");
     }
 

@@ -2,7 +2,7 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::in_server::support::{context, enable, int, one, queued, raised, run, take_queued, text, yes};
+    use crate::in_server::support::{context, enable, int, one, queued, run, take_queued, text, yes};
     use crate::pg::ident::qualified;
     use crate::pg::writer::{self, Entry, Outcome};
     use crate::worker::gather::Context;
