@@ -67,10 +67,19 @@ pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Durati
     })
 }
 
+/// The jobs `$2` of vectorizer `$1` in lane `$4` that are still held by their tokens `$3`, as a condition on `j`. One look-up a job,
+/// whatever the planner thinks of the table's size; the token is looked at once more where a job changes hands meanwhile.
+macro_rules! held {
+    () => {
+        "j.ctid = ANY (ARRAY(SELECT x.ctid FROM unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
+           CROSS JOIN LATERAL (SELECT i.ctid FROM autoembed.job i WHERE i.vectorizer_id = $1 AND i.lane = $4 AND i.id = u.id \
+             AND i.lease_token = u.token OFFSET 0) x)) AND j.lease_token = ANY ($3::bigint[])"
+    };
+}
+
 /// Removes jobs that are still held by their tokens, and tells which were: a holder that overslept its lease gets nothing.
 pub fn complete<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>) -> HashSet<i64> {
-    const SQL: &str = "DELETE FROM autoembed.job j USING unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
-         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token RETURNING j.id";
+    const SQL: &str = concat!("DELETE FROM autoembed.job j WHERE ", held!(), " RETURNING j.id");
     let mut done = HashSet::new();
     let jobs: Vec<&Job> = jobs.collect();
     for lane in [LIVE, BACKFILL] {
@@ -99,10 +108,11 @@ pub enum Charge {
 
 /// Ends the lease of jobs that were not done; they are due again after `pause`.
 pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge: Charge, pause: Duration) {
-    const SQL: &str = "UPDATE autoembed.job j SET leased_until = NULL, lease_token = NULL, attempts = j.attempts - $5, \
-           not_before = CASE WHEN $6 > 0 THEN clock_timestamp() + $6 * interval '1 ms' END \
-         FROM unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
-         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token";
+    const SQL: &str = concat!(
+        "UPDATE autoembed.job j SET leased_until = NULL, lease_token = NULL, attempts = j.attempts - $5, \
+           not_before = CASE WHEN $6 > 0 THEN clock_timestamp() + $6 * interval '1 ms' END WHERE ",
+        held!()
+    );
     let back = if charge == Charge::GivenBack { 1_i16 } else { 0 };
     let jobs: Vec<&Job> = jobs.collect();
     for lane in [LIVE, BACKFILL] {
@@ -122,9 +132,8 @@ pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge:
 
 /// Makes the leases of jobs that are still held last from now on.
 pub fn renew<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, lease: Duration) {
-    const SQL: &str = "UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms' \
-         FROM unnest($2::bigint[], $3::bigint[]) AS u (id, token) \
-         WHERE j.vectorizer_id = $1 AND j.lane = $4 AND j.id = u.id AND j.lease_token = u.token";
+    const SQL: &str =
+        concat!("UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms' WHERE ", held!());
     let jobs: Vec<&Job> = jobs.collect();
     for lane in [LIVE, BACKFILL] {
         let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(|j| j.lane == lane));
