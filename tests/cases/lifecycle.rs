@@ -307,3 +307,26 @@ fn two_databases() {
     let first = site.cluster.worker_pid(DATABASE);
     assert!(first.is_some() && first != site.cluster.worker_pid("second"));
 }
+
+/// A database whose sessions read only unless they say otherwise is served like any other.
+#[test]
+fn a_database_that_is_read_only_by_default() {
+    let mut site = Site::with_messages();
+    site.insert(1, 5);
+    site.settle("messages", "content");
+    site.db.run(&format!("ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"));
+    let worker = site.cluster.wait_worker(DATABASE, PATIENCE);
+    site.db.run(&format!("SELECT pg_terminate_backend({worker})"));
+    eventually("a worker that has the setting", PATIENCE, || {
+        site.cluster.worker_pid(DATABASE).filter(|pid| *pid != worker).ok_or_else(|| "none".to_owned())
+    });
+    // The session of the test is older than the setting.
+    site.insert(6, 20);
+    assert_eq!(site.settle("messages", "content"), 20);
+    site.db.run("UPDATE messages SET content = content || ' edited' WHERE id <= 3");
+    site.settle("messages", "content");
+    let mut reader = site.session();
+    assert_eq!(reader.text("SHOW transaction_read_only"), "on");
+    assert_eq!(reader.text("SELECT content FROM similar_messages('text 9', 1)"), "text 9");
+    assert_eq!(site.failed("messages"), 0);
+}

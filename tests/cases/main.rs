@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod altered;
+mod decoys;
+mod dumps;
 mod errors;
 mod faults;
 mod harness;

@@ -1,8 +1,10 @@
 //! The arguments of `enable`, and what is done to a vectorizer afterwards.
 
 use autoembed_tests::site::PATIENCE;
+use autoembed_tests::wait::seconds;
 use autoembed_tests::{Site, vectors};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 #[test]
 fn clear_never_shows_a_vector_of_another_text() {
@@ -67,6 +69,22 @@ fn delay_waits_until_a_row_settles() {
     site.settle("messages", "content");
     site.until_idle("messages");
     assert_eq!(site.inputs(), ["A streamed answer of a model comes word by word"]);
+}
+
+/// Many rows that wait for their time cost no more a row than few do.
+#[test]
+fn a_delay_for_many_rows() {
+    let mut site = Site::builder().dims(8).start();
+    site.messages("delay => '1 s', index => 'none'");
+    let start = Instant::now();
+    site.insert(1, 20_000);
+    let unfinished = "SELECT count(*) FROM messages WHERE embedding IS NULL";
+    assert_eq!(site.db.int(unfinished), 20_000, "the delay was no delay");
+    site.db.until(unfinished, "0", seconds(15));
+    println!("20,000 rows with a delay of 1 s: embedded after {:?}", start.elapsed());
+    site.until_idle("messages");
+    assert_eq!(site.assert_all_vectors("messages", "content"), 20_000);
+    assert_eq!(site.stub.stats().inputs, 20_000, "each text once");
 }
 
 #[test]

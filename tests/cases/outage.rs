@@ -71,6 +71,26 @@ fn errors_that_pass() {
     assert_eq!(site.failed("messages"), 0);
 }
 
+/// Leases far shorter than the outage are made to last; what is on its way is not taken for done.
+#[test]
+fn an_outage_longer_than_the_leases_of_a_backfill() {
+    let mut site = Site::builder().setting("autoembed.lease", "2s").model("max_batch_inputs => 50").start();
+    site.db.run("CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, 'body ' || i FROM generate_series(1, 500) i");
+    site.fault(Fault::status(503));
+    site.enable("docs", "body", "");
+    assert!(site.stub.wait_requests(1, PATIENCE), "the backfill did not begin");
+    let gone = Instant::now();
+    // Two leases and a half: the length of the fault, not a wait for a state.
+    std::thread::sleep(seconds(5));
+    assert_eq!(site.db.int("SELECT count(embedding) FROM docs"), 0, "the outage was no outage");
+    assert_eq!(site.status("pending + in_flight", "docs"), "500", "a row is neither done nor waiting");
+    site.stub.clear();
+    site.settle("docs", "body");
+    println!("all 500 rows {:?} after the outage began", gone.elapsed());
+    site.until_idle("docs");
+    assert_eq!(site.failed("docs"), 0);
+}
+
 #[test]
 fn slow_down_waits_as_long_as_asked() {
     let mut site = Site::with_messages();

@@ -53,6 +53,28 @@ fn no_select_no_search() {
     assert_eq!(bob.int("SELECT id FROM similar_notes('note 4', 1)"), 4);
 }
 
+/// What the search functions call tells nothing of a table either: not its columns, and not what its model makes of a text.
+#[test]
+fn no_select_no_parts_of_a_search() {
+    let mut site = tenants();
+    let id = site.status("id", "notes");
+    let statement = format!("SELECT autoembed.search_statement({id}, 10, NULL, 'semantic')");
+    let vector = format!("SELECT autoembed.query_vector({id}, 'x')");
+    site.stub.reset_stats();
+    let mut bob = site.session_as("bob");
+    for call in [&statement, &vector] {
+        bob.error(call).assert("42501", "notes");
+    }
+    assert_eq!(site.stub.stats().requests, 0, "a stranger made the model work");
+    site.db.run("GRANT SELECT ON notes TO bob");
+    assert!(bob.text(&statement).contains("notes"));
+    assert!(bob.text(&vector).starts_with('['));
+    site.db.run("REVOKE SELECT ON notes FROM bob");
+    for call in [&statement, &vector] {
+        bob.error(call).assert("42501", "notes");
+    }
+}
+
 #[test]
 fn row_security_holds_in_search() {
     let mut site = tenants();

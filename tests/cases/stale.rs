@@ -111,3 +111,40 @@ fn a_storm_of_edits() {
     println!("{rows} rows after the storm, {} requests", site.stub.stats().requests);
     assert_eq!(site.failed("messages"), 0);
 }
+
+/// A snapshot from before `enable` must hide from the trigger neither the vectorizer now nor, once that was looked up, later.
+#[test]
+fn a_snapshot_older_than_the_vectorizer() {
+    let mut site = Site::new();
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    let mut early = site.session();
+    early.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(early.int("SELECT count(*) FROM autoembed.status"), 0);
+    site.enable("notes", "body", "backfill => false, index => 'none'");
+    early.run("INSERT INTO notes VALUES (1, 'written under the old snapshot')");
+    early.run("COMMIT");
+    early.run("INSERT INTO notes VALUES (2, 'written by the same session later')");
+    assert_eq!(site.settle("notes", "body"), 2);
+    early.run("UPDATE notes SET body = body || ', edited'");
+    assert_eq!(site.settle("notes", "body"), 2);
+}
+
+/// The worker's own write queues nothing, but what a user's trigger does to other rows in that same statement counts.
+#[test]
+fn a_trigger_that_edits_another_row_of_the_batch() {
+    let mut site = Site::with_messages();
+    site.db.run(
+        "CREATE FUNCTION edit_another() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN UPDATE public.messages SET content = 'edited because of 3' WHERE id IN (2, 7); RETURN NULL; END $$;
+         CREATE TRIGGER edit_another AFTER UPDATE ON messages FOR EACH ROW
+             WHEN (NEW.id = 3 AND NEW.embedding IS DISTINCT FROM OLD.embedding) EXECUTE FUNCTION edit_another()",
+    );
+    site.insert(1, 20);
+    // Only the worker's write of the vector of row 3 sets the trigger off.
+    site.db.until("SELECT count(*) FROM messages WHERE content = 'edited because of 3'", "2", PATIENCE);
+    site.settle("messages", "content");
+    site.until_idle("messages");
+    site.assert_all_vectors("messages", "content");
+    let most = site.stub.requests().iter().map(|request| request.count).max();
+    assert_eq!(most, Some(20), "the rows were not of one batch, so this proves nothing");
+}

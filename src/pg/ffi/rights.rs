@@ -106,6 +106,9 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
             ("search_path", path),
             ("row_security", "off"),
             ("jit", "off"),
+            // A batch of keys is looked up in the key's index; a hash of the whole table looks cheaper and is not.
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
             ("datestyle", "ISO, YMD"),
             ("intervalstyle", "postgres"),
             ("timezone", "UTC"),
