@@ -199,13 +199,15 @@ pub struct Vectorizer {
     pub index_method: String,
     /// Dimensions that the target column is limited to; -1: any.
     pub column_dimensions: i32,
+    /// It came from a dump, and [`repair`] has not yet found its columns again.
+    pub is_restored: bool,
     /// The generated search function, where it is.
     pub search_function: Option<(String, String)>,
 }
 
 const VECTORIZER: &str = "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
      v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, \
-     v.search_schema::text, v.search_function::text, COALESCE(e.atttypmod, -1) \
+     v.search_schema::text, v.search_function::text, COALESCE(e.atttypmod, -1), v.source <> v.source_oid \
      FROM autoembed.vectorizer v \
      LEFT JOIN pg_attribute e ON e.attrelid = v.source AND e.attnum = v.embedding_attnum AND NOT e.attisdropped \
        AND e.atttypid = (SELECT t.oid FROM pg_extension x JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector') \
@@ -231,6 +233,7 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
         index_method: row.or_default(11),
         search_function: row.get(12).zip(row.get(13)),
         column_dimensions: row.or_default(14),
+        is_restored: row.or_default(15),
     }
 }
 
@@ -262,9 +265,9 @@ pub fn find(table: pg_sys::Oid, embedding: &str) -> Option<Vectorizer> {
 /// table has another oid) the name does. Removes what belongs to tables that are gone.
 pub fn repair() {
     const RESTORED: &str = "UPDATE autoembed.vectorizer v SET source_oid = v.source, \
-         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), 0), \
+         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), v.embedding_attnum), \
          input_attnum = CASE WHEN v.input_attnum IS NULL THEN NULL ELSE COALESCE((SELECT a.attnum FROM pg_attribute a \
-             WHERE a.attrelid = v.source AND a.attname = v.input), 0) END WHERE v.source <> v.source_oid";
+             WHERE a.attrelid = v.source AND a.attname = v.input), v.input_attnum) END WHERE v.source <> v.source_oid";
     const RENAMED: &str = "UPDATE autoembed.vectorizer v SET embedding = e.attname, input = COALESCE(i.attname::text, v.input) \
          FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
          LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \

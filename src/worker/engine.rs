@@ -141,6 +141,10 @@ impl Engine {
     /// Looks at the whole queue again next time.
     pub fn look_everywhere(&mut self) {
         self.hints.clear();
+    }
+
+    /// Tries again at once what was left alone for a while.
+    pub fn wake_resting(&mut self) {
         self.resting.clear();
     }
 

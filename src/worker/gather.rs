@@ -45,7 +45,11 @@ impl Context {
 
 /// Loads all that is needed to work for a vectorizer; notes in its state why that is not possible where it is not.
 pub fn load(id: i32) -> Option<Context> {
-    let vectorizer = catalog::vectorizer(id)?;
+    let mut vectorizer = catalog::vectorizer(id)?;
+    if vectorizer.is_restored {
+        catalog::repair();
+        vectorizer = catalog::vectorizers().into_iter().find(|v| v.id == id)?;
+    }
     let table = catalog::table(vectorizer.source)?;
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
@@ -95,6 +99,16 @@ pub fn load(id: i32) -> Option<Context> {
     let (stored, pgvector) = (stored.ok()?, pgvector.ok()?);
     let (embedding, input) = (vectorizer.embedding.clone()?, vectorizer.input.clone()?);
     Some(Context { vectorizer, table, stored, pgvector, embedding, input })
+}
+
+/// Looks at every vectorizer, also those that have nothing to do: what [`load`] finds wrong is noted, what it found wrong before and
+/// is mended is forgotten.
+pub fn check_all() {
+    for vectorizer in catalog::vectorizers() {
+        if load(vectorizer.id).is_some() {
+            state::unblock_definition(vectorizer.id);
+        }
+    }
 }
 
 /// What one look at a lane brought.

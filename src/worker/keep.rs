@@ -6,10 +6,19 @@ use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, args};
 use crate::pg::settings::Work;
+use crate::worker::gather;
 use std::time::Duration;
 
 /// How often.
 pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// After tables were changed: names and column numbers come together again, and each vectorizer is looked at.
+pub fn follow_tables() -> Result<(), Caught> {
+    catch::transaction(|| {
+        catalog::repair();
+        gather::check_all();
+    })
+}
 
 /// Keeps house once.
 pub fn house(work: &Work) -> Result<(), Caught> {
@@ -18,7 +27,6 @@ pub fn house(work: &Work) -> Result<(), Caught> {
          UPDATE autoembed.vectorizer v SET embedded = v.embedded + sums.rows FROM sums WHERE v.id = sums.vectorizer_id";
     const FAILED: &str = "DELETE FROM autoembed.failed WHERE failed_at < clock_timestamp() - $1 * interval '1 s'";
     catch::transaction(|| {
-        catalog::repair();
         as_extension(|| {
             spi::execute(LOG, args![work.request_retention.as_secs_f64()]);
             spi::execute(FAILED, args![work.failed_retention.as_secs_f64()]);

@@ -108,6 +108,7 @@ impl Loop {
         if process::reload_settings() {
             self.work = settings::work();
             self.engine.look_everywhere();
+            self.engine.wake_resting();
         }
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_AROUND;
@@ -121,6 +122,10 @@ impl Loop {
                 }
                 Ok(None) => return false,
                 Ok(Some(_)) | Err(_) => {}
+            }
+            if utility::a_table_changed() {
+                self.keep_at = self.keep_at.min(Instant::now());
+                self.engine.wake_resting();
             }
         }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
@@ -165,6 +170,7 @@ impl Loop {
         if now >= self.keep_at {
             self.keep_at = now + keep::INTERVAL;
             keep::house(&self.work)?;
+            keep::follow_tables()?;
             index::start_builders()?;
         }
         if now >= self.poll_at {

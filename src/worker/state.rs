@@ -27,6 +27,13 @@ pub fn unblock_vectorizer(id: i32) {
     });
 }
 
+/// Its definition fits its table again.
+pub fn unblock_definition(id: i32) {
+    const SQL: &str = "DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 \
+         AND code IN ('no_key', 'model', 'pgvector', 'no_column', 'is_partition', 'no_trigger', 'wrong_dimensions')";
+    as_extension(|| spi::planned(SQL, args![id], Mode::Write, |_| ()));
+}
+
 /// What is written down of a model: nothing, or (state, code, message, hint).
 pub type Shown = Option<(&'static str, String, String, String)>;
 

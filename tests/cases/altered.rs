@@ -78,3 +78,13 @@ fn a_table_that_becomes_a_partition() {
     assert_eq!(site.settle("logs", "content"), 13);
     site.db.until("SELECT string_agg(state, ',' ORDER BY state) FROM autoembed.status", "active,active", PATIENCE);
 }
+
+/// The same without a write that any trigger sees: the stale rows must not look well.
+#[test]
+fn a_trigger_dropped_and_only_updates_after_it() {
+    let mut site = notes();
+    site.db.run("ALTER TABLE notes DROP COLUMN id CASCADE; ALTER TABLE notes ADD COLUMN number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY");
+    site.db.run("UPDATE notes SET body = body || ' edited unseen'");
+    let state = site.until_state("notes", "blocked: ");
+    assert!(state.contains("trigger"), "{state}");
+}

@@ -2,6 +2,8 @@
 
 use autoembed_tests::Site;
 use autoembed_tests::site::PATIENCE;
+use autoembed_tests::wait::seconds;
+use std::time::Instant;
 
 /// Ordinary roles `alice` and `bob`; alice owns `notes` with an owner column.
 fn tenants() -> Site {
@@ -185,4 +187,37 @@ impl CodeIs for autoembed_tests::SqlError {
     fn code_is(&self, code: &str) {
         assert_eq!(self.code, code, "{self:?}");
     }
+}
+
+/// Thousands of rows that may not be read neither keep the worker busy nor hold up another table's rows.
+#[test]
+fn forced_row_security_keeps_nobody_busy() {
+    const BATCH: i64 = 100;
+    let mut site = Site::builder().model(&format!("max_batch_inputs => {BATCH}")).start();
+    site.messages("index => 'none'");
+    site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
+    site.enable("notes", "body", "index => 'none'");
+    site.db.run(
+        "ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY; CREATE POLICY none ON notes USING (false);
+         CREATE ROLE carol; ALTER TABLE notes OWNER TO carol",
+    );
+    site.db.run("INSERT INTO notes SELECT i, 'hidden ' || i FROM generate_series(1, 5000) i");
+    let state = site.until_state("notes", "blocked: ");
+    assert!(state.contains("row_security") && state.contains("FORCE ROW LEVEL SECURITY"), "{state}");
+    let updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relid = 'autoembed.job'::regclass";
+    let (before, start, mut markers) = (site.db.int(updates), Instant::now(), 0);
+    while start.elapsed() < seconds(4) {
+        site.marker();
+        markers += 1;
+    }
+    let grown = site.db.int(updates) - before;
+    println!("{markers} rows of another table meanwhile; {grown} updates of the queue");
+    assert!(markers >= 4, "another table's rows were held up: {markers} in 4 s");
+    // A claim and its release are two updates a row; a marker has its claim.
+    assert!(grown - markers < 3 * 2 * BATCH, "{grown} updates of the queue for {markers} rows of the other table");
+    assert_eq!(site.db.int("SELECT count(embedding) FROM notes"), 0);
+    site.db.run("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY");
+    site.db.until("SELECT count(*) FROM notes WHERE embedding IS NULL", "0", PATIENCE);
+    assert_eq!(site.assert_all_vectors("notes", "body"), 5000);
+    assert_eq!((site.failed("notes"), site.until_state("notes", "active")), (0, "active".to_owned()));
 }

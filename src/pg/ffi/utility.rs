@@ -33,12 +33,19 @@ pub fn on_table_change(callback: TableChanged) {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed_table), pg_sys::Datum::null()) };
 }
 
+/// Whether the definition of any table has changed since this was asked last.
+pub fn a_table_changed() -> bool {
+    A_TABLE_CHANGED.with(|changed| changed.replace(false))
+}
+
 thread_local! {
+    static A_TABLE_CHANGED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     static CHANGED: std::cell::Cell<Option<TableChanged>> = const { std::cell::Cell::new(None) };
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn changed_table(_unused: pg_sys::Datum, table: pg_sys::Oid) {
+    A_TABLE_CHANGED.with(|changed| changed.set(true));
     if let Some(callback) = CHANGED.with(std::cell::Cell::get) {
         callback((table != pg_sys::InvalidOid).then_some(table));
     }
