@@ -1,8 +1,9 @@
 //! What runs in users' transactions: queueing keys, clearing vectors. Cheap, and never failing because of a provider.
 
-use crate::pg::ffi::rights::{as_extension, as_queue_writer, with_stable_output};
+use crate::pg::ffi::insert::Queue;
+use crate::pg::ffi::rights::{as_extension, with_stable_output};
 use crate::pg::ffi::rows::{KeyColumn, TriggerCall, output_is_stable};
-use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::types::TriggerRow;
 use crate::pg::ffi::{process, snapshot};
 use crate::pg::queue::{BACKFILL, LIVE};
@@ -12,9 +13,6 @@ use crate::pg::wake;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-
-/// Keys queued with one statement.
-const CHUNK: usize = 8192;
 
 #[derive(Clone)]
 struct Known {
@@ -96,33 +94,6 @@ fn known(call: &TriggerCall) -> Known {
     known
 }
 
-fn insert(known: &Known, lane: i16, keys: Vec<String>) {
-    const ONE: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, not_before) VALUES ($1, $2, $3, $4)";
-    const MANY: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, not_before) \
-         SELECT $1, $2, k, $4 FROM pg_catalog.unnest($3) AS k";
-    let not_before = if known.delay_ms > 0.0 { process::now_plus(known.delay_ms) } else { None };
-    let head = || (Arg::new(known.vectorizer), Arg::new(lane));
-    as_queue_writer(|| {
-        let (vectorizer, lane) = head();
-        if keys.len() == 1 {
-            let key = Arg::new::<String>(keys.into_iter().next());
-            spi::planned(
-                ONE,
-                &[vectorizer, lane, key, Arg::new::<TimestampWithTimeZone>(not_before)],
-                Mode::Write,
-                |_| (),
-            );
-        } else {
-            spi::planned(
-                MANY,
-                &[vectorizer, lane, Arg::new(keys), Arg::new::<TimestampWithTimeZone>(not_before)],
-                Mode::Write,
-                |_| (),
-            );
-        }
-    });
-}
-
 /// Queues the keys of the rows that a statement or a row trigger tells of.
 #[pg_extern(sql = false)]
 fn queue_change(fcinfo: pg_sys::FunctionCallInfo) {
@@ -138,28 +109,24 @@ fn queue_change(fcinfo: pg_sys::FunctionCallInfo) {
         return;
     }
     let lane = if settings::lane() == Lane::Backfill { BACKFILL } else { LIVE };
-    let mut keys = Vec::new();
+    let not_before = if known.delay_ms > 0.0 { process::now_plus(known.delay_ms) } else { None };
+    let Some(queue) = Queue::open() else { return };
     let mut any = false;
-    let mut take = |parts: Vec<Option<String>>| {
+    let mut add = |parts: Vec<Option<String>>| {
         let parts: Option<Vec<String>> = parts.into_iter().collect();
         let Some(key) = parts.map(|parts| join_key(&parts)) else { return };
         if is_own_write(known.vectorizer, &key) && call.changes_column(known.embedding.as_deref().unwrap_or_default()) {
             return;
         }
         any = true;
-        keys.push(key);
-        if keys.len() >= CHUNK {
-            insert(&known, lane, std::mem::take(&mut keys));
-        }
+        queue.add(known.vectorizer, lane, &key, not_before);
     };
     if known.stable_output {
-        call.for_each_key(&known.key, &mut take);
+        call.for_each_key(&known.key, &mut add);
     } else {
-        with_stable_output(|| call.for_each_key(&known.key, &mut take));
+        with_stable_output(|| call.for_each_key(&known.key, &mut add));
     }
-    if !keys.is_empty() {
-        insert(&known, lane, keys);
-    }
+    drop(queue);
     if any {
         wake::at_commit();
     }

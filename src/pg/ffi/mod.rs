@@ -1,6 +1,7 @@
 //! Every `unsafe` block of the extension, and every difference between server versions. No policy.
 
 pub mod catch;
+pub mod insert;
 pub mod locks;
 pub mod parse;
 pub mod process;

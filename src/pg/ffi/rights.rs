@@ -89,12 +89,6 @@ pub fn as_queue<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// As [`as_extension`], without the search_path: for the one statement of the triggers, in which every name is qualified.
-pub fn as_queue_writer<R>(body: impl FnOnce() -> R) -> R {
-    let _scope = enter(pg_sys::BOOTSTRAP_SUPERUSERID.into(), pg_sys::SECURITY_LOCAL_USERID_CHANGE, &[]);
-    body()
-}
-
 /// Runs `body`, which may run code of the table's owner (expressions, triggers, policies), as that owner, in a context
 /// that cannot be left: neither SET ROLE nor RESET ROLE works in it. `path` is the search_path for that code. Texts
 /// of dates, intervals and numbers come out the same in every session; policies raise instead of hiding rows.
