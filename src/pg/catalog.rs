@@ -158,6 +158,15 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
     })
 }
 
+/// A table and, where it is partitioned, all its partitions.
+pub fn with_partitions(table: &Table) -> Vec<pg_sys::Oid> {
+    const SQL: &str = "SELECT relid::oid FROM pg_partition_tree($1)";
+    if table.kind != 'p' {
+        return vec![table.oid];
+    }
+    as_extension(|| spi::planned(SQL, args![table.oid], Mode::Write, |row| row.get(1).unwrap_or(table.oid)))
+}
+
 /// Whether a table has all these triggers.
 pub fn has_triggers(table: &Table, names: &[String]) -> bool {
     const SQL: &str = "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1 AND tgname = ANY ($2)";

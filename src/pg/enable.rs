@@ -49,7 +49,7 @@ pub fn enable(request: Request) -> Result<i32> {
     check_table(&table)?;
     let stored = catalog::model(&request.model.clone().unwrap_or_else(settings::default_model))?;
     let pgvector = catalog::pgvector()?;
-    locks::lock_table(table.oid);
+    locks::lock_table(table.oid, column(table.oid, &request.embedding).is_none());
     let input = read_input(&table, &request)?;
     if let Some(existing) = catalog::find(table.oid, &request.embedding) {
         return same_as(&existing, &request, &stored, &input);

@@ -53,7 +53,11 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> usize {
     let to_write: Vec<Entry<'_>> =
         entries.iter().map(|(item, hash, vector)| Entry { key: &item.key, hash: *hash, vector: *vector }).collect();
     let vector_sql = crate::pg::ident::qualified(&context.pgvector.schema, "vector");
-    let outcomes = writer::write(&context.target(), context.pgvector.type_oid, &vector_sql, &to_write);
+    let outcomes = if context.lock() {
+        writer::write(&context.target(), context.pgvector.type_oid, &vector_sql, &to_write)
+    } else {
+        vec![Outcome::Locked; to_write.len()]
+    };
     let mut written = 0;
     let mut done_keys = Vec::new();
     let mut stale: Vec<&Item> = Vec::new();

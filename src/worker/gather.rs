@@ -3,6 +3,7 @@
 use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
 use crate::pg::enable;
 use crate::pg::ffi::catch::{Caught, subtransaction};
+use crate::pg::ffi::locks;
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
 use crate::pg::source::{self, Found, Target};
@@ -37,6 +38,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Locks the table for writing, in this transaction, without waiting; false: somebody has it locked.
+    pub fn lock(&self) -> bool {
+        locks::try_lock_for_writing(&catalog::with_partitions(&self.table))
+    }
+
     /// What reading and writing need.
     pub fn target(&self) -> Target<'_> {
         Target { vectorizer: &self.vectorizer, table: &self.table, embedding: &self.embedding, input: &self.input }
@@ -149,6 +155,9 @@ impl Busy {
 /// are on their way already (`busy`) need nothing more.
 pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &Busy, work: &Work) -> Gathered {
     let id = context.vectorizer.id;
+    if !context.lock() {
+        return Gathered { rest: Some(IN_USE), ..Gathered::default() };
+    }
     let mut walks_on = false;
     if lane == queue::BACKFILL {
         match walk(context, limit) {

@@ -195,3 +195,20 @@ fn a_table_locked_by_a_user() {
     user.run("COMMIT");
     site.settle("notes", "body");
 }
+
+/// A statement that takes a weak lock and then waits for a strong one would make this DDL fail at once.
+#[test]
+fn a_lock_that_is_made_stronger_meets_no_deadlock() {
+    let mut site = Site::with_messages();
+    site.insert(1, 50);
+    site.settle("messages", "content");
+    let mut user = site.session();
+    for round in 0..3 {
+        site.db.run("UPDATE messages SET content = content || ' again'");
+        user.run("BEGIN; LOCK TABLE messages IN SHARE ROW EXCLUSIVE MODE");
+        // Until the worker has found the table locked, more than once.
+        user.run("SELECT pg_sleep(1.2) /* wait: it looks twice a second */");
+        user.run(&format!("ALTER TABLE messages ADD COLUMN more_{round} int; COMMIT"));
+    }
+    site.settle("messages", "content");
+}

@@ -63,8 +63,19 @@ pub fn database_is_wanted() -> bool {
     false
 }
 
-/// Locks a table against writers and other DDL until the end of the transaction.
-pub fn lock_table(table: pg_sys::Oid) {
+/// Locks a table against writers and other DDL until the end of the transaction; `against_readers` too, where a column is to be added:
+/// a lock that is made stronger later deadlocks with who reads and then writes.
+pub fn lock_table(table: pg_sys::Oid, against_readers: bool) {
+    let mode = if against_readers { pg_sys::AccessExclusiveLock } else { pg_sys::ShareRowExclusiveLock };
     // SAFETY: an ordinary lock, released with the transaction.
-    unsafe { pg_sys::LockRelationOid(table, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE) };
+    unsafe { pg_sys::LockRelationOid(table, mode as pg_sys::LOCKMODE) };
+}
+
+/// Takes, until the end of the transaction, the strongest lock that writing vectors needs on these tables, if that can be had at
+/// once. A statement would take a weak lock first and wait for the strong one, in the way of DDL that waits for the weak one.
+pub fn try_lock_for_writing(tables: &[pg_sys::Oid]) -> bool {
+    // SAFETY: ordinary locks, released with the transaction; none of them waits.
+    tables.iter().all(|table| unsafe {
+        pg_sys::ConditionalLockRelationOid(*table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+    })
 }
