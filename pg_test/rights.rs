@@ -4,7 +4,7 @@
 mod tests {
     use crate::in_server::support::{error, int, one, raised, role, run, text, who, yes};
     use crate::pg::ffi::catch::subtransaction;
-    use crate::pg::ffi::rights::{as_extension, as_owner, as_queue, as_queue_writer, current_user, with_stable_output};
+    use crate::pg::ffi::rights::{as_extension, as_owner, as_queue, current_user, with_stable_output};
     use pgrx::prelude::*;
 
     const PATH: &str = "pg_catalog, public";
@@ -142,7 +142,6 @@ mod tests {
         ] {
             assert_eq!(seen, (0, "pg_catalog, pg_temp".into()), "{name}");
         }
-        assert_eq!(as_queue_writer(|| int("SELECT count(*) FROM autoembed.job")), 0);
         assert_eq!(as_queue(|| text("SELECT current_setting('enable_seqscan')")), "off");
         assert_eq!(
             (who(), current_user(), text("SELECT current_setting('search_path') || current_setting('enable_seqscan')")),

@@ -274,9 +274,9 @@ pub fn find(table: pg_sys::Oid, embedding: &str) -> Option<Vectorizer> {
 /// table has another oid) the name does. Removes what belongs to tables that are gone.
 pub fn repair() {
     const RESTORED: &str = "UPDATE autoembed.vectorizer v SET source_oid = v.source, \
-         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), v.embedding_attnum), \
+         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), 0), \
          input_attnum = CASE WHEN v.input_attnum IS NULL THEN NULL ELSE COALESCE((SELECT a.attnum FROM pg_attribute a \
-             WHERE a.attrelid = v.source AND a.attname = v.input), v.input_attnum) END WHERE v.source <> v.source_oid";
+             WHERE a.attrelid = v.source AND a.attname = v.input), 0) END WHERE v.source <> v.source_oid";
     const RENAMED: &str = "UPDATE autoembed.vectorizer v SET embedding = e.attname, input = COALESCE(i.attname::text, v.input) \
          FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
          LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \
