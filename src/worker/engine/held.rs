@@ -1,0 +1,107 @@
+//! What an engine holds of the queue: leases that must not run out, and rows that go back when nothing will come of them.
+
+use super::Engine;
+use crate::pg::ffi::catch::Caught;
+use crate::pg::queue;
+use crate::pg::settings::Work;
+use crate::worker::batch::{Batch, Item};
+use crate::worker::finish;
+use crate::worker::gather::Busy;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+impl Engine {
+    /// Rows of a vectorizer that are on their way.
+    fn items(&self, id: i32) -> impl Iterator<Item = &Item> {
+        let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
+        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(move |b| b.vectorizer == id);
+        let kept = self.buffers.iter().filter(move |((of, _), _)| *of == id).flat_map(|(_, items)| items);
+        batches.flat_map(|batch| &batch.items).chain(kept)
+    }
+
+    pub(super) fn busy(&self, id: i32) -> Busy {
+        let mut busy = Busy::default();
+        for item in self.items(id) {
+            busy.keys.insert(item.key.clone());
+            busy.jobs.extend(item.jobs.iter().map(|job| job.id));
+        }
+        busy
+    }
+
+    fn vectorizers(&self) -> HashSet<i32> {
+        let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
+        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).map(|batch| batch.vectorizer);
+        batches.chain(self.buffers.keys().map(|(id, _)| *id)).collect()
+    }
+
+    /// Makes the leases of what is on its way last, long before they run out.
+    pub fn renew_leases(&mut self, work: &Work) -> Result<(), Caught> {
+        if self.renewed.elapsed() < work.lease / 3 {
+            return Ok(());
+        }
+        self.renewed = Instant::now();
+        let ids = self.vectorizers();
+        self.step(|| {
+            for id in ids {
+                queue::renew(id, self.items(id).flat_map(|item| &item.jobs), work.lease);
+            }
+        })
+    }
+
+    /// Gives back what is kept for vectorizers that have nothing to do any more: paused, disabled or gone.
+    pub(super) fn drop_orphans(&mut self, candidates: &[(i32, i16)]) -> Result<(), Caught> {
+        let is_wanted = |id: i32| candidates.iter().any(|(of, _)| *of == id);
+        if self.vectorizers().into_iter().all(is_wanted) {
+            return Ok(());
+        }
+        let orphans: Vec<(i32, i16)> = self.buffers.keys().filter(|(id, _)| !is_wanted(*id)).copied().collect();
+        let mut batches = Vec::new();
+        for _ in 0..self.ready.len() {
+            match self.ready.pop_front() {
+                Some((batch, _)) if !is_wanted(batch.vectorizer) => batches.push(batch),
+                Some(other) => self.ready.push_back(other),
+                None => break,
+            }
+        }
+        let kept: Vec<(i32, Vec<Item>)> =
+            orphans.iter().filter_map(|key| Some((key.0, self.buffers.remove(key)?))).collect();
+        self.step(|| give_all_back(&batches, &kept))
+    }
+
+    /// A call ended without telling which one it was: when none is under way any more, what is still waited for is lost.
+    pub(super) fn abandon_lost(&mut self, work: &Work) -> Result<(), Caught> {
+        if self.pool.in_flight() > 0 {
+            return Ok(());
+        }
+        let mut batches = Vec::new();
+        for (_, flight) in std::mem::take(&mut self.flights) {
+            let known = self.models.get(&flight.stored.model.name, work);
+            known.in_flight = known.in_flight.saturating_sub(1);
+            known.circuit.on_abandon(flight.ticket);
+            batches.extend(flight.batch);
+        }
+        self.step(|| give_all_back(&batches, &[]))
+    }
+
+    /// Gives everything back that is claimed; answers that are still to come count for nothing.
+    pub fn let_go(&mut self) -> Result<(), Caught> {
+        let mut batches: Vec<Batch> = self.ready.drain(..).map(|(batch, _)| batch).collect();
+        batches.extend(std::mem::take(&mut self.flights).into_values().filter_map(|flight| flight.batch));
+        let kept: Vec<(i32, Vec<Item>)> = self.buffers.drain().map(|((id, _), items)| (id, items)).collect();
+        self.step(|| give_all_back(&batches, &kept))
+    }
+
+    /// Whether claimed rows wait to be sent.
+    pub fn holds_rows(&self) -> bool {
+        !self.ready.is_empty() || !self.buffers.is_empty()
+    }
+}
+
+fn give_all_back(batches: &[Batch], kept: &[(i32, Vec<Item>)]) {
+    for batch in batches {
+        finish::give_back(batch, Duration::ZERO);
+    }
+    for (id, items) in kept {
+        queue::release(*id, items.iter().flat_map(|item| &item.jobs), queue::Charge::GivenBack, Duration::ZERO);
+    }
+}
