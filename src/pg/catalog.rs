@@ -280,7 +280,7 @@ pub fn repair() {
     const RENAMED: &str = "UPDATE autoembed.vectorizer v SET embedding = e.attname, input = COALESCE(i.attname::text, v.input) \
          FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
          LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \
-         WHERE v.id = w.id AND (v.embedding <> e.attname OR v.input <> COALESCE(i.attname::text, v.input))";
+         WHERE v.id = w.id AND w.source = w.source_oid AND (v.embedding <> e.attname OR v.input <> COALESCE(i.attname::text, v.input))";
     const GONE: &str =
         "DELETE FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source)";
     as_extension(|| {
