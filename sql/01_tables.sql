@@ -24,33 +24,62 @@ CREATE TABLE autoembed.models (
 );
 COMMENT ON TABLE autoembed.models IS 'How to call each embedding model; NULL means the provider''s own default';
 COMMENT ON COLUMN autoembed.models.name IS 'the name that enable(), embed() and the setting autoembed.default_model use';
-COMMENT ON COLUMN autoembed.models.provider IS 'the wire format: openai (and every compatible server), ollama, or local';
+COMMENT ON COLUMN autoembed.models.provider IS 'the wire format: openai (and every compatible server), azure, ollama, tei, cohere, voyage, jina, mistral, gemini, or local';
 COMMENT ON COLUMN autoembed.models.model IS 'the name sent to the API; NULL: the same as name';
 COMMENT ON COLUMN autoembed.models.dimensions IS 'components of each vector';
-COMMENT ON COLUMN autoembed.models.url IS 'base of the API, as the provider''s own SDK takes it; NULL: the provider''s public address';
+COMMENT ON COLUMN autoembed.models.url IS 'base of the API, as the provider''s own SDK takes it; NULL: the provider''s public address, which azure and tei have not';
 COMMENT ON COLUMN autoembed.models.api_key_env IS 'environment variable of the server process that holds the API key';
 COMMENT ON COLUMN autoembed.models.api_key_file IS 'file on the server that holds the API key';
 COMMENT ON COLUMN autoembed.models.max_batch_inputs IS 'most texts in one request';
 COMMENT ON COLUMN autoembed.models.max_batch_tokens IS 'most tokens in one request, by a cautious estimate';
-COMMENT ON COLUMN autoembed.models.max_input_tokens IS 'most tokens of one text; longer texts are cut there';
+COMMENT ON COLUMN autoembed.models.max_input_tokens IS 'most tokens of one text; longer texts are cut there, or fail where options say so';
 COMMENT ON COLUMN autoembed.models.requests_per_minute IS 'most requests a minute';
 COMMENT ON COLUMN autoembed.models.tokens_per_minute IS 'most tokens a minute';
 COMMENT ON COLUMN autoembed.models.daily_token_budget IS 'most tokens a day';
 COMMENT ON COLUMN autoembed.models.max_concurrent_requests IS 'most requests at once; NULL: autoembed.max_concurrent_requests';
 COMMENT ON COLUMN autoembed.models.timeout IS 'longest time for one request';
-COMMENT ON COLUMN autoembed.models.options IS 'the provider''s further options: headers, body, send_dimensions';
+COMMENT ON COLUMN autoembed.models.options IS 'further options: too_long, price_per_million_tokens, and those of the provider: headers, body, document_prefix, query_prefix, send_dimensions, ...';
 COMMENT ON COLUMN autoembed.models.well_known IS 'came with the extension';
 GRANT SELECT ON autoembed.models TO PUBLIC;
 
-INSERT INTO autoembed.models (name, provider, model, dimensions, well_known) VALUES
-    ('builtin',                'local',  'builtin',                256,  true),
-    ('text-embedding-3-small', 'openai', 'text-embedding-3-small', 1536, true),
-    ('text-embedding-3-large', 'openai', 'text-embedding-3-large', 3072, true),
-    ('text-embedding-ada-002', 'openai', 'text-embedding-ada-002', 1536, true),
-    ('nomic-embed-text',       'ollama', 'nomic-embed-text',       768,  true),
-    ('mxbai-embed-large',      'ollama', 'mxbai-embed-large',      1024, true),
-    ('all-minilm',             'ollama', 'all-minilm',             384,  true),
-    ('bge-m3',                 'ollama', 'bge-m3',                 1024, true);
+-- Well-known models: with the limits that differ from their provider's, prices as published (US dollars), and the words that
+-- models without a field for them want before a text. Ollama's have no limits here: it cuts texts at the context it gave the model.
+INSERT INTO autoembed.models (name, provider, model, dimensions, max_batch_tokens, max_input_tokens, options, well_known) VALUES
+    ('builtin',                        'local',   'builtin',                        256,  NULL,    NULL,  '{}', true),
+    ('text-embedding-3-small',         'openai',  'text-embedding-3-small',         1536, NULL,    NULL,  '{"price_per_million_tokens": 0.02}', true),
+    ('text-embedding-3-large',         'openai',  'text-embedding-3-large',         3072, NULL,    NULL,  '{"price_per_million_tokens": 0.13}', true),
+    ('text-embedding-ada-002',         'openai',  'text-embedding-ada-002',         1536, NULL,    NULL,  '{"price_per_million_tokens": 0.10}', true),
+    ('embed-v4.0',                     'cohere',  'embed-v4.0',                     1536, NULL,    NULL,  '{"price_per_million_tokens": 0.12}', true),
+    ('embed-english-v3.0',             'cohere',  'embed-english-v3.0',             1024, NULL,    512,   '{}', true),
+    ('embed-english-light-v3.0',       'cohere',  'embed-english-light-v3.0',       384,  NULL,    512,   '{}', true),
+    ('embed-multilingual-v3.0',        'cohere',  'embed-multilingual-v3.0',        1024, NULL,    512,   '{}', true),
+    ('embed-multilingual-light-v3.0',  'cohere',  'embed-multilingual-light-v3.0',  384,  NULL,    512,   '{}', true),
+    ('voyage-4-large',                 'voyage',  'voyage-4-large',                 1024, NULL,    NULL,  '{"price_per_million_tokens": 0.12}', true),
+    ('voyage-4',                       'voyage',  'voyage-4',                       1024, 320000,  NULL,  '{"price_per_million_tokens": 0.06}', true),
+    ('voyage-4-lite',                  'voyage',  'voyage-4-lite',                  1024, 1000000, NULL,  '{"price_per_million_tokens": 0.02}', true),
+    ('voyage-3-large',                 'voyage',  'voyage-3-large',                 1024, NULL,    NULL,  '{"price_per_million_tokens": 0.18}', true),
+    ('voyage-3.5',                     'voyage',  'voyage-3.5',                     1024, 320000,  NULL,  '{"price_per_million_tokens": 0.06}', true),
+    ('voyage-3.5-lite',                'voyage',  'voyage-3.5-lite',                1024, 1000000, NULL,  '{"price_per_million_tokens": 0.02}', true),
+    ('voyage-code-3',                  'voyage',  'voyage-code-3',                  1024, NULL,    NULL,  '{"price_per_million_tokens": 0.18}', true),
+    ('voyage-finance-2',               'voyage',  'voyage-finance-2',               1024, NULL,    NULL,  '{"price_per_million_tokens": 0.12}', true),
+    ('voyage-law-2',                   'voyage',  'voyage-law-2',                   1024, NULL,    16000, '{"price_per_million_tokens": 0.12}', true),
+    ('jina-embeddings-v5-text-small',  'jina',    'jina-embeddings-v5-text-small',  1024, NULL,    32768, '{}', true),
+    ('jina-embeddings-v5-text-nano',   'jina',    'jina-embeddings-v5-text-nano',   768,  NULL,    NULL,  '{}', true),
+    ('jina-embeddings-v4',             'jina',    'jina-embeddings-v4',             2048, NULL,    32768, '{}', true),
+    ('jina-embeddings-v3',             'jina',    'jina-embeddings-v3',             1024, NULL,    NULL,  '{}', true),
+    ('mistral-embed',                  'mistral', 'mistral-embed',                  1024, NULL,    NULL,  '{"price_per_million_tokens": 0.10}', true),
+    ('codestral-embed',                'mistral', 'codestral-embed',                1536, NULL,    NULL,  '{"price_per_million_tokens": 0.15}', true),
+    ('gemini-embedding-001',           'gemini',  'gemini-embedding-001',           3072, NULL,    NULL,  '{"price_per_million_tokens": 0.15}', true),
+    ('gemini-embedding-2',             'gemini',  'gemini-embedding-2',             3072, NULL,    8192,  '{"price_per_million_tokens": 0.20, "document_prefix": "title: none | text: ", "query_prefix": "task: search result | query: "}', true),
+    ('nomic-embed-text',               'ollama',  'nomic-embed-text',               768,  NULL,    NULL,  '{"document_prefix": "search_document: ", "query_prefix": "search_query: "}', true),
+    ('mxbai-embed-large',              'ollama',  'mxbai-embed-large',              1024, NULL,    NULL,  '{"query_prefix": "Represent this sentence for searching relevant passages: "}', true),
+    ('all-minilm',                     'ollama',  'all-minilm',                     384,  NULL,    NULL,  '{}', true),
+    ('bge-m3',                         'ollama',  'bge-m3',                         1024, NULL,    NULL,  '{}', true),
+    ('snowflake-arctic-embed2',        'ollama',  'snowflake-arctic-embed2',        1024, NULL,    NULL,  '{"query_prefix": "query: "}', true),
+    ('embeddinggemma',                 'ollama',  'embeddinggemma',                 768,  NULL,    NULL,  '{"document_prefix": "title: none | text: ", "query_prefix": "task: search result | query: "}', true),
+    ('qwen3-embedding:0.6b',           'ollama',  'qwen3-embedding:0.6b',           1024, NULL,    NULL,  '{"query_prefix": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"}', true),
+    ('qwen3-embedding:4b',             'ollama',  'qwen3-embedding:4b',             2560, NULL,    NULL,  '{"query_prefix": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"}', true),
+    ('qwen3-embedding:8b',             'ollama',  'qwen3-embedding:8b',             4096, NULL,    NULL,  '{"query_prefix": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"}', true);
 
 CREATE TABLE autoembed.vectorizer (
     id               int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -70,6 +99,7 @@ CREATE TABLE autoembed.vectorizer (
     search_function  name,
     paused           boolean NOT NULL DEFAULT false,
     embedded         bigint NOT NULL DEFAULT 0,
+    truncated        bigint NOT NULL DEFAULT 0,
     created_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     UNIQUE (source, embedding)
 );
@@ -80,6 +110,7 @@ COMMENT ON COLUMN autoembed.vectorizer.input_attnum IS 'the column, where the in
 COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'search_path under which the input expression is read';
 COMMENT ON COLUMN autoembed.vectorizer.index_wanted IS 'the HNSW index is to be built when the backfill is done';
 COMMENT ON COLUMN autoembed.vectorizer.embedded IS 'rows embedded, as far as older entries of the request log were added up';
+COMMENT ON COLUMN autoembed.vectorizer.truncated IS 'rows among them whose text was cut to what the model takes';
 
 -- Append-only for writers: no unique key over rows, so that two transactions never wait for each other. It carries keys, never text.
 CREATE TABLE autoembed.job (
@@ -138,14 +169,36 @@ CREATE TABLE autoembed.request (
     model         text NOT NULL,
     inputs        int NOT NULL,
     rows          int NOT NULL,
+    cached        int NOT NULL DEFAULT 0,
+    truncated     int NOT NULL DEFAULT 0,
     tokens        bigint,
+    cost          float8 NOT NULL DEFAULT 0,
     ms            real NOT NULL,
     status        int,
     error_code    text
 );
 CREATE INDEX request_at ON autoembed.request (at);
 COMMENT ON TABLE autoembed.request IS 'What each request did; kept for autoembed.request_retention';
+COMMENT ON COLUMN autoembed.request.inputs IS 'texts sent; 0: no request was made, the vectors were remembered';
 COMMENT ON COLUMN autoembed.request.rows IS 'rows whose vector was written';
+COMMENT ON COLUMN autoembed.request.cached IS 'texts that were not sent, because their vector was remembered or just being fetched';
+COMMENT ON COLUMN autoembed.request.truncated IS 'rows whose text was cut to what the model takes';
+COMMENT ON COLUMN autoembed.request.tokens IS 'as the server counted; estimated where it does not say';
+COMMENT ON COLUMN autoembed.request.cost IS 'US dollars, by the model''s price when it was sent';
+
+-- Written by the worker alone, so that nobody waits for another's row.
+CREATE TABLE autoembed.usage_day (
+    model      text NOT NULL,
+    day        date NOT NULL,
+    requests   bigint NOT NULL DEFAULT 0,
+    inputs     bigint NOT NULL DEFAULT 0,
+    tokens     bigint NOT NULL DEFAULT 0,
+    cost       float8 NOT NULL DEFAULT 0,
+    errors     bigint NOT NULL DEFAULT 0,
+    cache_hits bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (model, day)
+);
+COMMENT ON TABLE autoembed.usage_day IS 'What sessions have used, and what the request log does not hold any more; read it through the view usage';
 
 CREATE TABLE autoembed.model_state (
     model   text PRIMARY KEY,
@@ -177,3 +230,4 @@ SELECT pg_catalog.pg_extension_config_dump('autoembed.failed_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.request', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.request_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('autoembed.usage_day', '');

@@ -7,6 +7,9 @@ use crate::model::Model;
 use crate::provider::InputKind;
 use crate::url::Url;
 
+/// Options that do not change the vector of a text that is sent.
+const BESIDE_THE_POINT: [&str; 3] = ["headers", "too_long", "price_per_million_tokens"];
+
 /// Changes whenever the meaning of [`cache_key`]'s fields does.
 const CACHE_KEY_VERSION: &[u8] = b"autoembed cache key 1";
 
@@ -16,39 +19,63 @@ pub fn text_hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// What a vector depends on: provider, place, remote name, dimensions, options, kind and text.
-///
-/// Each field is preceded by its length, so that no two different inputs make the same bytes. Secrets are left out: the
-/// key, the headers of the options, the query of the url. So are the model's own name, its limits and its timeout.
+/// [`CacheKeys::of`] one text.
 #[must_use]
 pub fn cache_key(model: &Model, kind: InputKind, text: &str) -> [u8; 32] {
-    let url = model
-        .base_url()
-        .map(|url| Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.public()))
-        .unwrap_or_default();
-    let kind: &[u8] = match kind {
-        InputKind::Document => b"document",
-        InputKind::Query => b"query",
-    };
-    let mut options = String::new();
-    if let Value::Object(fields) = &model.options {
-        canonical(fields.iter().filter(|(name, _)| *name != "headers"), &mut options);
+    CacheKeys::new(model, kind).of(text)
+}
+
+/// What a vector depends on: provider, place, remote name, dimensions, options, kind and text. All but the text is hashed
+/// once.
+///
+/// Each field is preceded by its length, so that no two different inputs make the same bytes. Secrets are left out: the
+/// key, the headers of the options, the query of the url. So are the model's own name, its limits, its timeout, its price
+/// and what becomes of texts that are too long.
+pub struct CacheKeys(Sha256);
+
+impl CacheKeys {
+    /// The keys of a model's texts of this kind.
+    #[must_use]
+    pub fn new(model: &Model, kind: InputKind) -> Self {
+        let url = model
+            .base_url()
+            .map(|url| Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.public()))
+            .unwrap_or_default();
+        let kind: &[u8] = match kind {
+            InputKind::Document => b"document",
+            InputKind::Query => b"query",
+        };
+        let mut options = String::new();
+        if let Value::Object(fields) = &model.options {
+            canonical(fields.iter().filter(|(name, _)| !BESIDE_THE_POINT.contains(&name.as_str())), &mut options);
+        }
+        let mut hash = Sha256::new();
+        for field in [
+            CACHE_KEY_VERSION,
+            model.provider.as_str().as_bytes(),
+            url.as_bytes(),
+            model.remote.as_bytes(),
+            &(model.dimensions as u64).to_le_bytes(),
+            options.as_bytes(),
+            kind,
+        ] {
+            add(&mut hash, field);
+        }
+        Self(hash)
     }
-    let mut hash = Sha256::new();
-    for field in [
-        CACHE_KEY_VERSION,
-        model.provider.as_str().as_bytes(),
-        url.as_bytes(),
-        model.remote.as_bytes(),
-        &(model.dimensions as u64).to_le_bytes(),
-        options.as_bytes(),
-        kind,
-        text.as_bytes(),
-    ] {
-        hash.update((field.len() as u64).to_le_bytes());
-        hash.update(field);
+
+    /// The key of a text, as it is sent but for its prefix.
+    #[must_use]
+    pub fn of(&self, text: &str) -> [u8; 32] {
+        let mut hash = self.0.clone();
+        add(&mut hash, text.as_bytes());
+        hash.finalize().into()
     }
-    hash.finalize().into()
+}
+
+fn add(hash: &mut Sha256, field: &[u8]) {
+    hash.update((field.len() as u64).to_le_bytes());
+    hash.update(field);
 }
 
 /// JSON with the fields of objects in the order of their names, whatever order the parser kept.
@@ -114,6 +141,12 @@ mod tests {
             Box::new(|m| m.options = json!({"query_prefix": "x", "send_dimensions": true})),
             Box::new(|m| m.options = json!({"body": {"a": [1, 2]}})),
             Box::new(|m| m.options = json!({"body": {"a": [12]}})),
+            Box::new(|m| m.options = json!({"body": {"too_long": "fail"}})),
+            Box::new(|m| m.provider = Provider::Cohere),
+            Box::new(|m| (m.provider, m.options) = (Provider::Cohere, json!({"query_type": "clustering"}))),
+            Box::new(|m| (m.provider, m.options) = (Provider::Cohere, json!({"query_type": ""}))),
+            Box::new(|m| (m.provider, m.options) = (Provider::Cohere, json!({"document_type": "clustering"}))),
+            Box::new(|m| (m.provider, m.options) = (Provider::Azure, json!({"api_version": "2024-10-21"}))),
         ];
         for change in &changes {
             for kind in [InputKind::Document, InputKind::Query] {
@@ -155,5 +188,8 @@ mod tests {
         );
         assert_eq!(plain, key(&|m| m.timeout = std::time::Duration::from_secs(1)));
         assert_eq!(plain, key(&|m| m.name = "another".into()));
+        for (option, value) in [("too_long", json!("fail")), ("price_per_million_tokens", json!(0.02))] {
+            assert_eq!(plain, key(&|m| m.options[option] = value.clone()), "{option}");
+        }
     }
 }

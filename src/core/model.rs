@@ -8,6 +8,9 @@ use serde_json::Value;
 pub use crate::provider::{Defaults, Provider};
 use crate::url::Url;
 
+/// The most texts of one request, whatever a model's definition says: no provider takes nearly as many.
+pub const MAX_INPUTS: usize = 16_384;
+
 /// pgvector's largest `vector`.
 pub const MAX_DIMENSIONS: usize = 16_000;
 
@@ -22,7 +25,7 @@ pub struct Model {
     pub remote: String,
     /// Length of its vectors, 1 to [`MAX_DIMENSIONS`].
     pub dimensions: usize,
-    /// Base of the API; `None` is the provider's own.
+    /// Base of the API; `None` is the provider's own, if it has one.
     pub url: Option<String>,
     /// What fits into one request.
     pub limits: Limits,
@@ -41,8 +44,18 @@ pub struct Limits {
     pub batch_tokens: usize,
     /// Bytes of text a request, all inputs together.
     pub batch_bytes: usize,
-    /// Tokens of one input; longer ones are cut.
+    /// Tokens of one input; see [`Model::too_long`] for longer ones.
     pub input_tokens: usize,
+}
+
+/// What becomes of a text that is longer than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooLong {
+    /// Its beginning is embedded.
+    #[default]
+    Truncate,
+    /// It is not embedded.
+    Fail,
 }
 
 /// What is wrong with a model's definition.
@@ -99,7 +112,8 @@ impl Model {
         }
     }
 
-    /// The base URL: the model's own or the provider's; `None` for a provider that needs no network.
+    /// The base URL: the model's own or the provider's; `None` for a provider that needs no network, and where each user
+    /// has an address of his own and none is given.
     #[must_use]
     pub fn base_url(&self) -> Option<&str> {
         self.url.as_deref().or(self.provider.defaults().url)
@@ -117,15 +131,35 @@ impl Model {
         self.provider.key_required(self.url.as_deref())
     }
 
+    /// What the options say of texts that are longer than the model takes.
+    #[must_use]
+    pub fn too_long(&self) -> TooLong {
+        match self.options.get("too_long").and_then(Value::as_str) {
+            Some("fail") => TooLong::Fail,
+            _ => TooLong::Truncate,
+        }
+    }
+
+    /// US dollars for a million tokens, if the options say so; never negative, never infinite.
+    #[must_use]
+    pub fn price_per_million_tokens(&self) -> Option<f64> {
+        let price = self.options.get("price_per_million_tokens").and_then(Value::as_f64);
+        price.filter(|price| price.is_finite() && *price >= 0.0)
+    }
+
     /// Checks a definition before it is stored.
     ///
-    /// The options that the HTTP providers know: `headers` (object of strings: sent with each request), `body` (object:
-    /// added to each request's JSON), `document_prefix` and `query_prefix` (strings put before each text that is stored
-    /// or searched for, as some models want); `openai` also `send_dimensions` (boolean), `ollama` also `truncate`
-    /// (boolean, true if absent: texts too long for the loaded model are cut there; false: they are refused).
+    /// Options of every model: `too_long` (`"truncate"`, the default, or `"fail"`) and `price_per_million_tokens` (US
+    /// dollars). Options of the HTTP providers: `headers` (object of strings: sent with each request), `body` (object:
+    /// added to each request's JSON, with gemini to each text's), `document_prefix` and `query_prefix` (strings put
+    /// before each text that is stored or searched for, as some models want), `send_dimensions` (boolean: whether the
+    /// length of the vectors is asked for; without it only models that are known to shorten theirs are asked). Some have
+    /// `document_type` and `query_type` (strings: what the provider's own field says a text is for; empty: nothing);
+    /// `azure` also `api_version` (string), `ollama` also `truncate` (boolean: whether texts too long for the loaded
+    /// model are cut there or refused; without it `too_long` decides).
     ///
     /// # Errors
-    /// Dimensions outside 1 to 16,000; an empty name; a limit of zero; a timeout of zero or over an hour; a URL that
+    /// Dimensions outside 1 to 16,000; an empty name; a limit of zero, more than [`MAX_INPUTS`] inputs a request; a timeout of zero or over an hour; a URL that
     /// [`Url::parse`] refuses, or none where one is needed; unknown or wrongly typed options.
     pub fn validate(&self) -> Result<(), ModelError> {
         if self.name.is_empty() || self.remote.is_empty() {
@@ -142,6 +176,12 @@ impl Model {
             return Err(ModelError::new(
                 "a limit of the model is zero",
                 "Leave max_batch_inputs, max_batch_tokens and max_input_tokens NULL for the provider's own limits.",
+            ));
+        }
+        if batch_inputs > MAX_INPUTS {
+            return Err(ModelError::new(
+                format!("max_batch_inputs must be at most {MAX_INPUTS}, not {batch_inputs}"),
+                "Leave it NULL for the provider's own limit.",
             ));
         }
         if self.timeout.is_zero() || self.timeout > Duration::from_secs(3600) {
@@ -166,7 +206,13 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         for provider in Provider::ALL {
-            Model::new("m", *provider, "r", 8).validate().unwrap();
+            let mut model = Model::new("m", *provider, "r", 8);
+            if provider.is_remote() && model.base_url().is_none() {
+                let error = model.validate().unwrap_err();
+                assert!(error.message.contains("url") && error.hint.contains("http"), "{error:?}");
+                model.url = Some("https://h.example".into());
+            }
+            model.validate().unwrap();
         }
     }
 
@@ -177,6 +223,7 @@ mod tests {
             ("dimensions", Box::new(|m| m.dimensions = 16_001)),
             ("name", Box::new(|m| m.remote = String::new())),
             ("limit", Box::new(|m| m.limits.batch_inputs = 0)),
+            ("max_batch_inputs", Box::new(|m| m.limits.batch_inputs = MAX_INPUTS + 1)),
             ("limit", Box::new(|m| m.limits.input_tokens = 0)),
             ("timeout", Box::new(|m| m.timeout = Duration::ZERO)),
             ("timeout", Box::new(|m| m.timeout = Duration::from_secs(3601))),
@@ -192,6 +239,12 @@ mod tests {
             ("body", Box::new(|m| m.options = json!({"body": "x"}))),
             ("query_prefix", Box::new(|m| m.options = json!({"query_prefix": 1}))),
             ("send_dimensions", Box::new(|m| m.options = json!({"send_dimensions": "yes"}))),
+            ("too_long", Box::new(|m| m.options = json!({"too_long": "cut"}))),
+            ("too_long", Box::new(|m| m.options = json!({"too_long": true}))),
+            ("price", Box::new(|m| m.options = json!({"price_per_million_tokens": -0.01}))),
+            ("price", Box::new(|m| m.options = json!({"price_per_million_tokens": "0.02"}))),
+            ("document_type", Box::new(|m| m.options = json!({"document_type": "passage"}))),
+            ("api_version", Box::new(|m| m.options = json!({"api_version": "2024-10-21"}))),
         ];
         for (word, change) in cases {
             let mut model = model();
@@ -215,6 +268,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_options_say() {
+        let mut model = model();
+        assert_eq!((model.too_long(), model.price_per_million_tokens()), (TooLong::Truncate, None));
+        model.options = json!({"too_long": "fail", "price_per_million_tokens": 0.02});
+        model.validate().unwrap();
+        assert_eq!((model.too_long(), model.price_per_million_tokens()), (TooLong::Fail, Some(0.02)));
+        model.options = json!({"too_long": "truncate", "price_per_million_tokens": 0});
+        model.validate().unwrap();
+        assert_eq!((model.too_long(), model.price_per_million_tokens()), (TooLong::Truncate, Some(0.0)));
+        model.options = json!({"price_per_million_tokens": -1});
+        assert_eq!(model.price_per_million_tokens(), None);
+    }
+
+    #[test]
+    fn the_built_in_model_has_the_options_of_every_model_and_no_more() {
+        let mut model = Model::new("b", Provider::Local, "builtin", 256);
+        model.options = json!({"too_long": "fail", "price_per_million_tokens": 0});
+        model.validate().unwrap();
+        for options in [json!({"headers": {}}), json!({"query_prefix": "q"}), json!({"body": {}}), json!([])] {
+            model.options = options;
+            let error = model.validate().unwrap_err();
+            assert!(error.hint.contains("too_long") && !error.hint.contains("headers"), "{error:?}");
+        }
+    }
+
+    #[test]
     fn debug_shows_neither_headers_nor_url() {
         let mut model = model();
         model.options = json!({"headers": {"api-key": "canary"}});
@@ -230,5 +309,23 @@ mod tests {
         model.url = Some("http://LocalHost:8000/v1".into());
         assert_eq!(model.host().as_deref(), Some("localhost"));
         assert!(!model.key_required());
+        for (provider, url, required) in [
+            (Provider::Azure, "https://mine.openai.azure.com", true),
+            (Provider::Azure, "https://MINE.services.ai.azure.com/openai/v1", true),
+            (Provider::Azure, "https://openai.azure.com.evil.example", false),
+            (Provider::Azure, "https://gateway.example", false),
+            (Provider::Voyage, "https://api.voyageai.com/v1", true),
+            (Provider::Voyage, "https://notapi.voyageai.com", false),
+            (Provider::Tei, "http://localhost:8080", false),
+        ] {
+            let mut model = Model::new("m", provider, "r", 8);
+            model.url = Some(url.into());
+            assert_eq!(model.key_required(), required, "{url}");
+        }
+        for provider in Provider::ALL.iter().filter(|provider| provider.is_remote()) {
+            let model = Model::new("m", *provider, "r", 8);
+            assert_eq!(model.key_required(), model.host().is_some_and(|host| host != "localhost"), "{provider}");
+            assert!(!model.key_required() || provider.defaults().key_env.is_some(), "{provider}");
+        }
     }
 }

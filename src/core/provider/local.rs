@@ -8,6 +8,7 @@ use crate::model::Limits;
 pub(super) const SPEC: Spec = Spec {
     name: "local",
     url: None,
+    url_example: "",
     // Nothing is sent: the limits only keep one step of the worker short.
     limits: Limits {
         batch_inputs: 1024,

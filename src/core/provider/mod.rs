@@ -7,52 +7,78 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Failure;
 use crate::model::{Limits, Model, ModelError};
-use crate::secret::{REDACTED, Secret};
+use crate::secret::Secret;
 use crate::url::Url;
 
+mod azure;
+mod cohere;
+mod data;
+mod gemini;
+mod jina;
 mod local;
+mod message;
+mod mistral;
 mod ollama;
 mod openai;
 mod options;
+mod place;
+mod tei;
 mod vectors;
+mod voyage;
 
+pub use message::{HeaderValue, Request, Response};
 pub use vectors::{Answer, Vectors};
 
 /// What the rest of the house knows about a provider: data, and its wire format.
 struct Spec {
     name: &'static str,
-    /// The base of its API, `None` where there is no network.
+    /// The base of its API, `None` where there is no network or each user has an address of his own.
     url: Option<&'static str>,
+    /// A base of its API as users write it.
+    url_example: &'static str,
     limits: Limits,
     timeout: Duration,
     key_env: Option<&'static str>,
-    /// Hosts that answer nobody without a key.
+    /// Hosts that answer nobody without a key; a leading dot stands for every host that ends so.
     key_hosts: &'static [&'static str],
     wire: Option<&'static dyn Wire>,
 }
 
-/// One wire format. It knows JSON; addresses, keys and sizes are handled for it.
+/// One wire format. It knows JSON and addresses; keys and sizes are handled for it.
 trait Wire: Sync {
-    /// Below the model's url, beginning with a slash.
-    fn path(&self) -> &'static str;
+    /// Where a request goes, if `base` is the model's url.
+    fn url(&self, base: &Url, model: &Model) -> String;
 
     /// The header that carries the key.
     fn auth(&self, key: &Secret) -> (&'static str, String) {
         ("authorization", format!("Bearer {}", key.expose()))
     }
 
-    /// Options beyond those that every wire format has, all of them booleans.
-    fn switches(&self) -> &'static [&'static str];
+    /// Options beyond those that every wire format has: booleans.
+    fn switches(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Options beyond those that every wire format has: strings.
+    fn texts(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Fields of the body that are the format's own and that options may not change.
     fn own_fields(&self) -> &'static [&'static str];
 
+    /// Whether an answer holds the texts besides their vectors.
+    fn repeats_texts(&self) -> bool {
+        false
+    }
+
     /// The request's JSON. `texts` have their prefix already.
-    fn body(&self, model: &Model, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error>;
+    fn body(&self, model: &Model, kind: InputKind, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error>;
 
     /// The answer's vectors, checked.
     fn read(&self, model: &Model, inputs: usize, body: &[u8]) -> Result<Answer, Failure>;
@@ -78,8 +104,22 @@ macro_rules! providers {
 providers! {
     /// OpenAI and every server that speaks its format.
     OpenAi => openai::SPEC,
+    /// OpenAI's models on Azure.
+    Azure => azure::SPEC,
     /// Ollama's own format.
     Ollama => ollama::SPEC,
+    /// Hugging Face's Text Embeddings Inference.
+    Tei => tei::SPEC,
+    /// Cohere.
+    Cohere => cohere::SPEC,
+    /// Voyage AI.
+    Voyage => voyage::SPEC,
+    /// Jina AI.
+    Jina => jina::SPEC,
+    /// Mistral.
+    Mistral => mistral::SPEC,
+    /// Google's Gemini API.
+    Gemini => gemini::SPEC,
     /// The built-in model: no network.
     Local => local::SPEC,
 }
@@ -87,7 +127,7 @@ providers! {
 /// What a provider has where the model says nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
-    /// Base of its API; `None` for the built-in model.
+    /// Base of its API; `None` for the built-in model and where each user has an address of his own.
     pub url: Option<&'static str>,
     /// What fits into one request.
     pub limits: Limits,
@@ -158,7 +198,10 @@ impl Provider {
     pub fn key_required(self, url: Option<&str>) -> bool {
         let spec = self.spec();
         let host = url.or(spec.url).and_then(|url| Url::parse(url).ok()).map(|url| url.host);
-        host.is_some_and(|host| spec.key_hosts.contains(&host.as_str()))
+        let asks = |host: &str, pattern: &str| {
+            if pattern.starts_with('.') { host.ends_with(pattern) } else { host == pattern }
+        };
+        host.is_some_and(|host| spec.key_hosts.iter().any(|pattern| asks(&host, pattern)))
     }
 
     /// Whether its vectors come over HTTP.
@@ -169,18 +212,26 @@ impl Provider {
 
     /// The part of [`Model::validate`] that differs between providers.
     pub(crate) fn validate(self, model: &Model) -> Result<(), ModelError> {
-        match self.spec().wire {
+        let spec = self.spec();
+        match spec.wire {
             Some(wire) => {
-                let url = model
-                    .base_url()
-                    .ok_or_else(|| ModelError::new("the model has no url", "Give the base of the API as url."))?;
-                Url::parse(url).map_err(|error| {
-                    ModelError::new(error.to_string(), "The url is the base of the API, such as https://api.openai.com/v1; keys go into api_key_file or api_key_env.")
+                let example = spec.url_example;
+                let url = model.base_url().ok_or_else(|| {
+                    ModelError::new(
+                        "the model has no url",
+                        format!("Give the base of the API as url, such as {example}."),
+                    )
                 })?;
-                options::validate(&model.options, wire)
+                Url::parse(url).map_err(|error| {
+                    ModelError::new(
+                        error.to_string(),
+                        format!("The url is the base of the API, such as {example}; keys go into api_key_file or api_key_env."),
+                    )
+                })?;
+                options::validate(&model.options, Some(wire))
             }
             None if model.url.is_some() => Err(ModelError::new("the built-in model has no url", "Leave url NULL.")),
-            None => Ok(()),
+            None => options::validate(&model.options, None),
         }
     }
 }
@@ -192,81 +243,6 @@ pub enum InputKind {
     Document,
     /// A text that is searched for.
     Query,
-}
-
-/// A header's value. `Debug` shows only what is no secret.
-#[derive(Clone, PartialEq, Eq)]
-pub enum HeaderValue {
-    /// May be shown.
-    Plain(String),
-    /// May not.
-    Secret(Secret),
-}
-
-impl HeaderValue {
-    /// The text to be sent.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        match self {
-            Self::Plain(text) => text,
-            Self::Secret(secret) => secret.expose(),
-        }
-    }
-}
-
-impl fmt::Debug for HeaderValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(text) => f.write_str(text),
-            Self::Secret(_) => f.write_str(REDACTED),
-        }
-    }
-}
-
-/// One POST, ready to be sent. `Debug` shows neither keys nor texts.
-#[derive(Clone)]
-pub struct Request {
-    /// Where to.
-    pub url: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, HeaderValue)>,
-    /// JSON.
-    pub body: Vec<u8>,
-    /// Total time, from the name lookup to the last byte of the answer.
-    pub timeout: Duration,
-    /// A longer answer is none.
-    pub max_response_bytes: u64,
-}
-
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("url", &Url::parse(&self.url).map_or_else(|_| REDACTED.to_owned(), |url| url.public()))
-            .field("headers", &self.headers)
-            .field("body", &format_args!("{} bytes", self.body.len()))
-            .field("timeout", &self.timeout)
-            .field("max_response_bytes", &self.max_response_bytes)
-            .finish()
-    }
-}
-
-/// What a server answered.
-#[derive(Debug, Clone, Default)]
-pub struct Response {
-    /// The status line's number.
-    pub status: u16,
-    /// As they came.
-    pub headers: Vec<(String, String)>,
-    /// All of it.
-    pub body: Vec<u8>,
-}
-
-impl Response {
-    /// The first header of that name, whatever its case.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
 }
 
 /// Space for `inputs` vectors in the widest spelling: a number of 64 bits has at most 24 characters in decimal, with a
@@ -298,7 +274,7 @@ pub fn build_request(
         prefixed = inputs.iter().map(|text| format!("{prefix}{text}")).collect();
         texts = prefixed.iter().map(String::as_str).collect();
     }
-    let body = wire.body(model, &texts).map_err(|error| {
+    let body = wire.body(model, kind, &texts).map_err(|error| {
         Failure::halt(
             "options",
             &format!("the request cannot be written as JSON: {error}"),
@@ -318,12 +294,14 @@ pub fn build_request(
         headers.retain(|(have, _)| *have != name);
         headers.push((name, HeaderValue::Secret(secret(value)?)));
     }
+    // A repeated byte has at most the six characters of \u0000.
+    let repeated = if wire.repeats_texts() { 6 * texts.iter().map(|text| text.len() as u64).sum::<u64>() } else { 0 };
     Ok(Request {
-        url: url.join(wire.path()),
+        url: wire.url(&url, model),
         headers,
         body,
         timeout: model.timeout,
-        max_response_bytes: max_response_bytes(inputs.len(), model.dimensions),
+        max_response_bytes: max_response_bytes(inputs.len(), model.dimensions).saturating_add(repeated),
     })
 }
 
@@ -357,7 +335,10 @@ fn secret(value: &str) -> Result<Secret, Failure> {
 fn unreadable(inputs: usize, body: &[u8], error: &serde_json::Error) -> Failure {
     let start = body.trim_ascii_start();
     // JSON has no spelling for numbers that are none; some servers write them nevertheless, for one input of a batch.
-    if start.starts_with(b"{") && !error.is_eof() && (contains(body, b"NaN") || contains(body, b"Infinity")) {
+    if matches!(start.first(), Some(b'{' | b'['))
+        && !error.is_eof()
+        && (contains(body, b"NaN") || contains(body, b"Infinity"))
+    {
         return Failure::bad_vectors(inputs, "bad_vector", "the answer holds a vector that is not finite");
     }
     Failure::bad_answer(&match start.first() {
@@ -375,9 +356,16 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Adds the fields of the option `body` that the format does not write itself.
-fn extra_fields(model: &Model) -> impl Iterator<Item = (&String, &Value)> {
-    model.options.get("body").and_then(Value::as_object).into_iter().flat_map(Map::iter)
+/// A body as bytes; `texts` tell how many there will be.
+fn json(texts: &[&str], body: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
+    serde_json::to_writer(&mut bytes, body)?;
+    Ok(bytes)
+}
+
+/// Fields of the option `body`, which a wire format adds to its own.
+fn extra_fields(model: &Model) -> Option<&Map<String, Value>> {
+    model.options.get("body").and_then(Value::as_object)
 }
 
 #[cfg(test)]

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use super::vectors::{Answer, Item, collect};
-use super::{Spec, Wire, extra_fields, options, unreadable};
+use super::vectors::Answer;
+use super::{InputKind, Spec, Wire, data, extra_fields, json, options};
 use crate::error::Failure;
 use crate::model::{Limits, Model};
+use crate::url::Url;
 
 pub(super) const SPEC: Spec = Spec {
     name: "openai",
     url: Some("https://api.openai.com/v1"),
+    url_example: "https://api.openai.com/v1",
     // OpenAI's API reference, "Create embeddings": at most 2048 inputs, 8192 tokens an input, 300,000 tokens over all
     // inputs of a request. Bytes are not limited there; this is what 300,000 tokens of plain text come to.
     limits: Limits { batch_inputs: 2048, batch_tokens: 300_000, batch_bytes: 4 * 1024 * 1024, input_tokens: 8192 },
@@ -22,61 +24,62 @@ pub(super) const SPEC: Spec = Spec {
     wire: Some(&OpenAi),
 };
 
+/// Options of this format's JSON.
+pub(super) const SWITCHES: [&str; 1] = ["send_dimensions"];
+
+/// Fields of this format's JSON that options may not change. `encoding_format` may be: some servers refuse base64.
+pub(super) const OWN_FIELDS: [&str; 3] = ["model", "input", "dimensions"];
+
 struct OpenAi;
 
-#[derive(Deserialize)]
+#[derive(Serialize)]
 struct Body<'a> {
-    #[serde(borrow)]
-    data: Vec<Item<'a>>,
-    #[serde(default)]
-    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    input: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
+    #[serde(flatten)]
+    extra: Option<&'a Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
-struct Usage {
-    total_tokens: Option<u64>,
-    prompt_tokens: Option<u64>,
+/// The JSON of a request, with the model's name where the address does not carry it.
+pub(super) fn body(model: &Model, texts: &[&str], name: Option<&str>) -> Result<Vec<u8>, serde_json::Error> {
+    let extra = extra_fields(model);
+    // Only these models can shorten their vectors; other servers refuse the field, unless told otherwise.
+    let shortens = model.remote.starts_with("text-embedding-3");
+    json(
+        texts,
+        &Body {
+            model: name,
+            input: texts,
+            dimensions: options::dimensions(model, shortens),
+            encoding_format: options::unless_given(extra, "encoding_format", "base64"),
+            extra,
+        },
+    )
 }
 
 impl Wire for OpenAi {
-    fn path(&self) -> &'static str {
-        "/embeddings"
+    fn url(&self, base: &Url, _: &Model) -> String {
+        base.join("/embeddings")
     }
 
     fn switches(&self) -> &'static [&'static str] {
-        &["send_dimensions"]
+        &SWITCHES
     }
 
-    // `encoding_format` may be changed: some servers refuse base64.
     fn own_fields(&self) -> &'static [&'static str] {
-        &["model", "input", "dimensions"]
+        &OWN_FIELDS
     }
 
-    fn body(&self, model: &Model, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error> {
-        let mut body = Vec::with_capacity(256 + texts.iter().map(|text| text.len() + 8).sum::<usize>());
-        let mut json = serde_json::Serializer::new(&mut body);
-        let mut map = json.serialize_map(None)?;
-        map.serialize_entry("model", &model.remote)?;
-        map.serialize_entry("input", texts)?;
-        // Only these models can shorten their vectors; other servers refuse the field, unless told otherwise.
-        let shortens = model.remote.starts_with("text-embedding-3");
-        let send = options::switch(&model.options, "send_dimensions").unwrap_or(shortens);
-        if send {
-            map.serialize_entry("dimensions", &model.dimensions)?;
-        }
-        if !extra_fields(model).any(|(name, _)| name == "encoding_format") {
-            map.serialize_entry("encoding_format", "base64")?;
-        }
-        for (name, value) in extra_fields(model) {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()?;
-        Ok(body)
+    fn body(&self, model: &Model, _: InputKind, texts: &[&str]) -> Result<Vec<u8>, serde_json::Error> {
+        body(model, texts, Some(&model.remote))
     }
 
     fn read(&self, model: &Model, inputs: usize, body: &[u8]) -> Result<Answer, Failure> {
-        let body: Body<'_> = serde_json::from_slice(body).map_err(|error| unreadable(inputs, body, &error))?;
-        let tokens = body.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens));
-        Ok(Answer { vectors: collect(model, inputs, body.data)?, tokens })
+        data::read(model, inputs, body)
     }
 }

@@ -5,6 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::json;
 
+mod answers;
+mod fixtures;
+mod places;
+mod well_known;
+
 fn openai() -> Model {
     Model::new("m", Provider::OpenAi, "text-embedding-3-small", 3)
 }
@@ -36,8 +41,8 @@ fn names_come_back_and_others_are_refused_with_the_list() {
     }
     let error = "openal".parse::<Provider>().unwrap_err();
     assert_eq!(error.to_string(), "unknown provider \"openal\"");
-    for known in ["openai", "ollama", "local"] {
-        assert!(error.hint().contains(known));
+    for known in Provider::ALL {
+        assert!(error.hint().contains(known.as_str()));
     }
 }
 
@@ -112,6 +117,56 @@ fn the_cap_holds_the_widest_spelling() {
     assert_eq!(max_response_bytes(0, 0), 65_536);
     assert!(max_response_bytes(2048, 1536) > 2048 * 1536 * 26);
     assert_eq!(max_response_bytes(usize::MAX, usize::MAX), u64::MAX);
+}
+
+#[test]
+fn the_cap_holds_texts_that_come_back() {
+    let text = "\u{1}".repeat(100_000);
+    let cap = |provider| {
+        let model = Model::new("m", provider, "r", 3);
+        build_request(&model, None, InputKind::Document, &[&text, &text]).unwrap().max_response_bytes
+    };
+    let escaped = serde_json::to_string(&text).unwrap().len() as u64;
+    assert_eq!(cap(Provider::Voyage), max_response_bytes(2, 3));
+    assert!(cap(Provider::Cohere) > 2 * escaped);
+}
+
+#[test]
+fn options_of_the_kind_are_for_providers_that_have_one() {
+    let with = |provider| {
+        let mut model = Model::new("m", provider, "r", 3);
+        model.url = Some("https://h".to_owned());
+        model.options = json!({"document_type": "a", "query_type": ""});
+        model.validate()
+    };
+    for provider in [Provider::Tei, Provider::Cohere, Provider::Voyage, Provider::Jina, Provider::Gemini] {
+        with(provider).unwrap();
+    }
+    for provider in [Provider::OpenAi, Provider::Azure, Provider::Ollama, Provider::Mistral] {
+        let error = with(provider).unwrap_err();
+        assert!(error.message.contains("unknown option") && !error.hint.contains("document_type"), "{error:?}");
+    }
+}
+
+#[test]
+fn no_option_changes_what_is_the_format_s_own() {
+    for provider in Provider::ALL {
+        let Some(wire) = provider.spec().wire else { continue };
+        let mut model = Model::new("m", *provider, "r", 3);
+        model.url = Some("https://h".to_owned());
+        for field in wire.own_fields() {
+            model.options = json!({"body": {*field: 1}});
+            assert!(model.validate().unwrap_err().message.contains(field), "{provider} {field}");
+        }
+        // All that a request has by itself is its own, but for what may be replaced on purpose.
+        model.options = json!({"send_dimensions": true, "body": {}});
+        let replaceable = ["encoding_format", "embedding_type", "normalize"];
+        let request = build_request(&model, None, InputKind::Query, &["a"]).unwrap();
+        for field in sent(&request).as_object().unwrap().keys() {
+            let known = wire.own_fields().contains(&field.as_str()) || replaceable.contains(&field.as_str());
+            assert!(known, "{provider} {field}");
+        }
+    }
 }
 
 #[test]

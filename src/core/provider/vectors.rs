@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::engine::general_purpose::PAD_INDIFFERENT;
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::Failure;
-use crate::model::Model;
+use crate::model::{MAX_DIMENSIONS, MAX_INPUTS, Model};
 
 /// The vectors of a request's inputs, in the inputs' order.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +66,108 @@ pub(super) struct Item<'a> {
     pub(super) embedding: Embedding<'a>,
 }
 
+/// The items of an answer. No more than [`MAX_INPUTS`] are kept, the rest is counted: a list of empty lists, three bytes each,
+/// would fill the memory many times faster than the wire.
+pub(super) struct List<T> {
+    kept: Vec<T>,
+    count: usize,
+}
+
+impl<T> List<T> {
+    /// The same with each item turned into another.
+    pub(super) fn map<U>(self, turn: impl FnMut(T) -> U) -> List<U> {
+        List { kept: self.kept.into_iter().map(turn).collect(), count: self.count }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List<T>, A::Error> {
+                let mut kept = Vec::new();
+                while kept.len() < MAX_INPUTS {
+                    match items.next_element()? {
+                        Some(item) => kept.push(item),
+                        None => return Ok(List { count: kept.len(), kept }),
+                    }
+                }
+                let mut count = kept.len();
+                while items.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(List { kept, count })
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
+/// Vectors whose places are their order.
+pub(super) fn in_order(embeddings: List<Embedding<'_>>) -> List<Item<'_>> {
+    embeddings.map(|embedding| Item { index: None, embedding })
+}
+
+/// What a server counted. Whatever is no count is as good as none: vectors that were paid for are not thrown away for it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Count(pub(super) Option<u64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lenient;
+        impl<'de> Visitor<'de> for Lenient {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Count, E> {
+                Ok(Count(Some(count)))
+            }
+
+            // Some write 12.0.
+            fn visit_f64<E: de::Error>(self, count: f64) -> Result<Count, E> {
+                let whole = count >= 0.0 && count < u64::MAX as f64;
+                Ok(Count(whole.then_some(count as u64)))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Count, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Count(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Count, A::Error> {
+                while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Count(None))
+            }
+        }
+        deserializer.deserialize_any(Lenient)
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Embedding<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -85,9 +188,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Embedding<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Self::Value, A::Error> {
-                let mut floats = Vec::with_capacity(numbers.size_hint().unwrap_or(0).min(crate::model::MAX_DIMENSIONS));
+                let mut floats = Vec::with_capacity(numbers.size_hint().unwrap_or(0).min(MAX_DIMENSIONS));
                 while let Some(number) = numbers.next_element::<Option<f32>>()? {
-                    floats.push(number.unwrap_or(f32::NAN));
+                    // One too many tells as much as all.
+                    if floats.len() <= MAX_DIMENSIONS {
+                        floats.push(number.unwrap_or(f32::NAN));
+                    }
                 }
                 Ok(Embedding::Floats(floats))
             }
@@ -100,12 +206,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Embedding<'a> {
 ///
 /// Places count where items name them, and must then be 0 to `inputs - 1`, each once; the order counts only where no
 /// item names a place.
-pub(super) fn collect(model: &Model, inputs: usize, items: Vec<Item<'_>>) -> Result<Vectors, Failure> {
+pub(super) fn collect(model: &Model, inputs: usize, items: List<Item<'_>>) -> Result<Vectors, Failure> {
     let dimensions = model.dimensions;
     let mismatch = |message: String| Failure::bad_vectors(inputs, "wrong_count", &message);
-    if items.len() != inputs {
-        return Err(mismatch(format!("the server answered {} vectors for {inputs} inputs", items.len())));
+    if items.count != inputs {
+        return Err(mismatch(format!("the server answered {} vectors for {inputs} inputs", items.count)));
     }
+    let items = items.kept;
     let placed = items.iter().filter(|item| item.index.is_some()).count();
     if placed != 0 && placed != inputs {
         return Err(mismatch(format!("the server answered {} of {inputs} vectors without an index", inputs - placed)));
