@@ -7,14 +7,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::host::Refusal;
 use crate::model::Model;
-use crate::provider::Response;
-use crate::secret::Secret;
 
 mod body;
-mod wait;
+mod bounded;
+mod meaning;
+mod oversize;
+mod rules;
+pub(crate) mod wait;
 
-use body::Said;
+pub use oversize::{Oversize, Part, Unit};
+pub use rules::from_response;
 
 /// The longest message that is kept, in bytes.
 pub const MAX_MESSAGE: usize = 500;
@@ -42,7 +46,7 @@ pub enum Action {
 pub struct Failure {
     /// What to do.
     pub action: Action,
-    /// Short and machine-readable: `http_401`, `timeout`, `insufficient_quota`, `bad_vector`, ...
+    /// Short and machine-readable: `http_401`, `timeout`, `insufficient_quota`, `daily_quota`, `bad_vector`, ...
     pub code: String,
     /// What happened, in the server's own words where it gave any: at most [`MAX_MESSAGE`] bytes, without control
     /// characters and without the key.
@@ -52,6 +56,8 @@ pub struct Failure {
     /// The server works and this single input is at fault, though it may be accepted another time: the attempt is the
     /// input's, whatever the state of the model.
     pub blames_input: bool,
+    /// The request, or one of its inputs, is too large: what the server says about sizes.
+    pub oversize: Option<Box<Oversize>>,
 }
 
 impl fmt::Display for Failure {
@@ -66,7 +72,15 @@ impl Failure {
     /// A failure whose message is cleaned and cut.
     #[must_use]
     pub fn new(action: Action, code: impl Into<String>, message: &str, hint: impl Into<String>) -> Self {
-        Self { action, code: code.into(), message: clean(message), hint: hint.into(), blames_input: false }
+        Self {
+            action,
+            code: code.into(),
+            // A server's sentence may end in a full stop; it goes on in states and error messages.
+            message: clean(message).trim_end_matches(['.', ' ']).to_owned(),
+            hint: hint.into(),
+            blames_input: false,
+            oversize: None,
+        }
     }
 
     /// The model's definition or the place it points to cannot work.
@@ -129,12 +143,14 @@ pub enum TransportError {
     Redirect(u16),
     /// What came is not HTTP, or broke off.
     Protocol(String),
+    /// Nothing was sent: the host is not one of those that are allowed.
+    Refused(String),
 }
 
 /// What follows from a request of `inputs` inputs that got no answer.
 ///
 /// Everything is tried again, but for an answer that is too large (halved until one input stands alone: then its
-/// vector's length can be named) and a redirect (the url is wrong).
+/// vector's length can be named), a redirect (the url is wrong) and a host that is not allowed.
 #[must_use]
 pub fn from_transport(model: &Model, inputs: usize, error: &TransportError) -> Failure {
     let seconds = model.timeout.as_secs_f64();
@@ -175,113 +191,8 @@ pub fn from_transport(model: &Model, inputs: usize, error: &TransportError) -> F
             "Check that the model's dimensions are those of the server's vectors, and that its url is the base of an embedding API.",
         ),
         TransportError::Redirect(status) => redirected(model, *status),
+        TransportError::Refused(why) => Failure::halt("host_not_allowed", why, Refusal::HINT),
     }
-}
-
-/// What follows from an answer whose status is not 2xx.
-///
-/// `inputs` is how many the request had; `key` is removed from what the server says; `now_unix` (seconds) is what dates
-/// in `Retry-After` are compared with.
-///
-/// | status | action |
-/// |---|---|
-/// | 401, 402, 403, 404, 405, 406, 410, 415, 501, 3xx | halt |
-/// | 429, 503 and 529 with a wait | slow down; halt if the account has run dry |
-/// | 400, 413, 422 | split, or reject one input; halt if model, dimensions or another parameter is at fault |
-/// | 429 "request too large" | split while there is something to split |
-/// | everything else | retry |
-#[must_use]
-pub fn from_response(
-    model: &Model,
-    key: Option<&Secret>,
-    inputs: usize,
-    response: &Response,
-    now_unix: u64,
-) -> Failure {
-    let status = response.status;
-    if (300..400).contains(&status) {
-        return redirected(model, status);
-    }
-    let said = Said::read(&response.body);
-    let message = said.sentence(model, status, key);
-    let code = format!("http_{status}");
-    let halt = |code: &str, hint: String| Failure::halt(code, &message, hint);
-    let name = &model.name;
-    let url_hint = || {
-        format!(
-            "Check the model's url ({}): it is the base of the API, as the provider's own SDK takes it.",
-            public_url(model)
-        )
-    };
-
-    if let Some(quota) = said.spent_quota().or((status == 402).then(|| code.clone())) {
-        return halt(
-            &quota,
-            format!(
-                "Waiting does not mend this: add credit with the provider of model \"{name}\"; work goes on by itself then."
-            ),
-        );
-    }
-    match status {
-        400..=499 if said.is_about_key() => halt(&code, key_hint(key.is_some())),
-        401 | 403 => halt(&code, key_hint(key.is_some())),
-        400 | 404 | 422 if said.is_unknown_model() => halt(
-            "unknown_model",
-            format!(
-                "The server does not offer \"{}\" for embeddings. Create the model with a name it offers, or load it there.",
-                model.remote
-            ),
-        ),
-        404 | 405 | 410 => halt(&code, url_hint()),
-        406 | 415 | 501 => halt(&code, url_hint()),
-        400 | 422 if said.is_about("dimensions") => halt(
-            "dimensions_refused",
-            format!(
-                "The server does not accept {} dimensions. Create the model again with the length of its own vectors, and without send_dimensions.",
-                model.dimensions
-            ),
-        ),
-        400 | 422 if said.is_about_a_parameter(model) => halt(
-            &code,
-            "The server refuses a parameter of the request. Correct the body field of the model's options.".to_owned(),
-        ),
-        400 | 413 | 422 => of_inputs(inputs, &code, &message),
-        429 if said.is_too_large() && inputs > 1 => of_inputs(inputs, &code, &message),
-        429 => slow_down(&code, &message, wait::asked_for(response, now_unix)),
-        503 | 529 => match wait::asked_for_by_retry_after(response, now_unix) {
-            Some(after) => slow_down(&code, &message, Some(after)),
-            None => retry(&code, &message),
-        },
-        _ => retry(&code, &message),
-    }
-}
-
-fn retry(code: &str, message: &str) -> Failure {
-    Failure::new(
-        Action::Retry,
-        code,
-        message,
-        "It is tried again. If it stays, look at the log of the embedding server.",
-    )
-}
-
-fn slow_down(code: &str, message: &str, after: Option<Duration>) -> Failure {
-    Failure::new(
-        Action::SlowDown { after },
-        code,
-        message,
-        "The server asks for fewer requests, and is given them. If it stays, lower the model's max_concurrent_requests.",
-    )
-}
-
-fn of_inputs(inputs: usize, code: &str, message: &str) -> Failure {
-    let action = if inputs > 1 { Action::Split } else { Action::Reject };
-    Failure::new(
-        action,
-        code,
-        message,
-        "The server refuses this text. Change it, or lower the model's max_input_tokens if it is too long; then call autoembed.retry_failed().",
-    )
 }
 
 fn redirected(model: &Model, status: u16) -> Failure {
@@ -290,14 +201,6 @@ fn redirected(model: &Model, status: u16) -> Failure {
         &format!("the server of model \"{}\" redirects to another address (status {status})", model.name),
         format!("Redirects are not followed. Create the model with the url that {} leads to.", public_url(model)),
     )
-}
-
-fn key_hint(sent: bool) -> String {
-    if sent {
-        "The server refuses the API key. Correct the key in the model's api_key_file or api_key_env; work goes on by itself then.".to_owned()
-    } else {
-        "No API key was sent. Name a file that holds it with the model's api_key_file, or a variable of the server's environment with api_key_env.".to_owned()
-    }
 }
 
 fn public_url(model: &Model) -> String {
@@ -309,25 +212,35 @@ fn public_url(model: &Model) -> String {
 
 /// One line without control characters, at most [`MAX_MESSAGE`] bytes.
 pub(crate) fn clean(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(MAX_MESSAGE));
+    one_line(text, MAX_MESSAGE)
+}
+
+/// One line without control characters, at most `max` bytes.
+fn one_line(text: &str, max: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(max));
     for word in
         text.split(|c: char| c.is_control() || c.is_whitespace() || is_invisible(c)).filter(|word| !word.is_empty())
     {
         let gap = usize::from(!line.is_empty());
-        let room = MAX_MESSAGE.saturating_sub(line.len() + gap);
-        let fits = (0..=room.min(word.len())).rev().find(|at| word.is_char_boundary(*at)).unwrap_or(0);
-        if fits == 0 {
+        let fits = beginning(word, max.saturating_sub(line.len() + gap));
+        if fits.is_empty() {
             break;
         }
         if gap == 1 {
             line.push(' ');
         }
-        line.push_str(&word[..fits]);
-        if fits < word.len() {
+        line.push_str(fits);
+        if fits.len() < word.len() {
             break;
         }
     }
     line
+}
+
+/// At most `max` bytes of `text`, up to the end of a character.
+fn beginning(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
 }
 
 // Marks that turn the direction of what follows, or show nothing, have no place in a log.
