@@ -90,6 +90,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn limits(batch_inputs: usize, batch_tokens: usize, batch_bytes: usize) -> Limits {
         Limits { batch_inputs, batch_tokens, batch_bytes, input_tokens: 8192 }
@@ -147,6 +148,29 @@ mod tests {
                 next = batch.end;
             }
             prop_assert_eq!(next, sizes.len());
+        }
+
+        #[test]
+        fn halving_finds_every_set_of_poison_inputs(
+            n in 1usize..400, places in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let poison: BTreeSet<usize> = places.iter().map(|place| place.index(n)).collect();
+            let (mut waiting, mut requests) = (Vec::from_iter(Some(0..n)), 0);
+            let (mut found, mut taken) = (BTreeSet::new(), Vec::new());
+            while let Some(batch) = waiting.pop() {
+                requests += 1;
+                if poison.range(batch.clone()).next().is_none() {
+                    taken.extend(batch);
+                } else if let Some((left, right)) = bisect(&batch) {
+                    waiting.extend([right, left]);
+                } else {
+                    found.insert(batch.start);
+                }
+            }
+            let halvings = n.next_power_of_two().ilog2() as usize;
+            prop_assert!(requests <= 1 + 2 * poison.len() * halvings, "{requests} requests");
+            prop_assert_eq!(&found, &poison);
+            prop_assert_eq!(taken, (0..n).filter(|i| !poison.contains(i)).collect::<Vec<_>>());
         }
 
         #[test]

@@ -92,6 +92,13 @@ pub struct Ticket {
     inputs: usize,
 }
 
+impl Ticket {
+    /// Its number: later requests have higher ones.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 /// What a failure means for the rows of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
@@ -125,6 +132,8 @@ pub enum State<'a> {
     Slowed {
         /// When the pause ends.
         until: Duration,
+        /// The server's answer.
+        reason: &'a Reason,
     },
     /// The server is down; at `until` (or now, if that is past) one input is tried.
     Paused {
@@ -165,6 +174,7 @@ pub struct Circuit {
     /// Slow-downs in a row, and the last request that was sent before the latest of them.
     slowdowns: u32,
     slowed_at_id: u64,
+    slow_reason: Option<Reason>,
     /// Inputs that failed as the outage began, which the recovery has to see answered.
     suspects: usize,
     last_success: Option<Duration>,
@@ -186,6 +196,7 @@ impl Circuit {
             not_before: Duration::ZERO,
             slowdowns: 0,
             slowed_at_id: 0,
+            slow_reason: None,
             suspects: 0,
             last_success: None,
             probe: None,
@@ -254,6 +265,7 @@ impl Circuit {
                 false
             }
             Action::SlowDown { after } => {
+                self.slow_reason = Some(failure.into());
                 self.slow_down(now, ticket, *after, jitter01);
                 false
             }
@@ -286,6 +298,13 @@ impl Circuit {
         Verdict { charge }
     }
 
+    /// Something was changed that may mend what is wrong: the next probe goes out at once.
+    pub fn try_now(&mut self, now: Duration) {
+        if matches!(self.mode, Mode::Paused { .. } | Mode::Blocked { .. }) {
+            self.not_before = self.not_before.min(now);
+        }
+    }
+
     /// What the circuit does, for people.
     #[must_use]
     pub fn state(&self, now: Duration) -> State<'_> {
@@ -293,9 +312,11 @@ impl Circuit {
         match &self.mode {
             Mode::Blocked { reason, .. } => State::Blocked { until, reason },
             Mode::Paused { reason, .. } => State::Paused { until, reason },
-            _ if now < until => State::Slowed { until },
-            Mode::Recovering(recovery) => State::Recovering { max_inputs: recovery.limit() },
-            Mode::Open => State::Open,
+            Mode::Open | Mode::Recovering(_) => match (&self.slow_reason, &self.mode) {
+                (Some(reason), _) if now < until => State::Slowed { until, reason },
+                (_, Mode::Recovering(recovery)) => State::Recovering { max_inputs: recovery.limit() },
+                _ => State::Open,
+            },
         }
     }
 

@@ -6,22 +6,30 @@
 //! - [`model`]: how one embedding model is called; [`url`]: where it may be.
 //! - [`provider`]: the wire formats, one file each.
 //! - [`error`]: what failed, and what follows from it.
-//! - [`retry`], [`circuit`]: when to try again; [`batch`]: what goes into one request.
-//! - [`hash`], [`key`], [`secret`]: small things that must be exactly right.
+//! - [`governor`]: whether a model is called now, and with how much; made of [`circuit`] (does it work?), [`rate`] (requests
+//!   and tokens a minute), [`concurrency`] (how much at once) and [`learned`] (what its answers teach about its limits).
+//! - [`retry`]: when to try again; [`batch`]: what goes into one request; [`usage`]: what it has cost.
+//! - [`hash`], [`host`], [`key`], [`secret`]: small things that must be exactly right.
 #![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod circuit;
+pub mod concurrency;
 pub mod error;
+pub mod governor;
 pub mod hash;
+pub mod host;
 pub mod key;
+pub mod learned;
 pub mod model;
 pub mod provider;
+pub mod rate;
 pub mod retry;
 pub mod secret;
 pub mod url;
+pub mod usage;
 
-pub use error::{Action, Failure, TransportError};
+pub use error::{Action, Failure, Oversize, Part, TransportError, Unit};
 pub use model::{Limits, Model, Provider};
 pub use provider::{Answer, InputKind, Request, Response, Vectors};
 pub use secret::Secret;
