@@ -4,15 +4,23 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Instant;
 
 use autoembed_core::TransportError;
+use autoembed_core::host::Refusal;
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{self, ResolvedSocketAddrs};
-use ureq::unversioned::transport::{self, Buffers, ConnectionDetails, DefaultConnector, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    self, Buffers, ConnectionDetails, NextTimeout, RustlsConnector, TcpConnector, Transport,
+};
+
+use crate::route::Route;
+use crate::tunnel::{self, ProxyFailed};
 
 thread_local! {
     // A request is sent and answered on one thread, deep inside ureq; this is how it tells what happened.
@@ -38,16 +46,39 @@ impl Trace {
     }
 }
 
-/// ureq's own connector, watched.
-#[derive(Debug, Default)]
-pub(crate) struct Connector(DefaultConnector);
+/// TCP to the addresses of the [`Resolver`], through the proxy where there is one, then TLS; watched.
+///
+/// ureq's own way through a proxy is not used: it gives each piece of the proxy's answer the whole time anew, takes no
+/// more than 20 headers, and would have every host go through it.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    route: Arc<Route>,
+    tcp: TcpConnector,
+    tls: RustlsConnector,
+}
+
+impl Connector {
+    pub(crate) fn new(route: Arc<Route>) -> Self {
+        Self { route, tcp: TcpConnector::default(), tls: RustlsConnector::default() }
+    }
+}
 
 impl transport::Connector for Connector {
     type Out = Watched;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Watched>, Error> {
+    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Watched>, Error> {
         NEW_CONNECTION.set(true);
-        Ok(self.0.connect(details, chained)?.map(Watched))
+        let begun = Instant::now();
+        let connected = self.tcp.connect(details, None::<()>);
+        let transport = match self.route.proxy_for(details.uri.host().unwrap_or_default()) {
+            None => connected?,
+            Some(proxy) => {
+                let through = connected.map_err(tunnel::unreachable)?;
+                through.map(|transport| tunnel::open(transport, proxy, details, begun)).transpose()?
+            }
+        };
+        let secured = self.tls.connect(details, transport)?;
+        Ok(secured.map(|transport| Watched(Box::new(transport))))
     }
 }
 
@@ -81,10 +112,13 @@ impl Transport for Watched {
     }
 }
 
-/// The system's name lookup. Addresses need none; names are looked up on a thread of their own, because the system's
-/// lookup cannot be stopped in time.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver(());
+/// The system's name lookup, and the place where addresses are judged: those that are not allowed are left out, so that
+/// what is connected to is what was judged, whatever the name stands for a moment later.
+///
+/// Addresses need no lookup; names are looked up on a thread of their own, because the system's lookup cannot be stopped in
+/// time. Where there is a proxy, its address is looked up and the host's is not.
+#[derive(Debug)]
+pub(crate) struct Resolver(pub(crate) Arc<Route>);
 
 #[derive(Debug)]
 struct LookupFailed(String);
@@ -102,17 +136,38 @@ impl resolver::Resolver for Resolver {
         let host = uri.host().unwrap_or_default();
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found = match bare.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => look_up(bare.to_owned(), port, timeout)?,
+        let proxy = self.0.proxy_for(host);
+        let found = match proxy {
+            Some(proxy) => addresses(&proxy.host, proxy.port, timeout).map_err(tunnel::unreachable)?,
+            None => addresses(host, port, timeout)?,
         };
-        let mut addresses = self.empty();
-        // ureq's list has room for 16.
-        for address in config.ip_family().keep_wanted(found.into_iter()).take(16) {
-            addresses.push(address);
+        let mut refused = None;
+        let mut judged = self.empty();
+        for address in config.ip_family().keep_wanted(found.into_iter()) {
+            let verdict = match proxy {
+                Some(_) => self.0.allowed.permits_proxy(address.ip(), address.port()),
+                None => self.0.allowed.permits_address(host, address.ip(), address.port()),
+            };
+            match verdict {
+                // ureq's list has room for 16.
+                Ok(()) if judged.len() < 16 => judged.push(address),
+                Ok(()) => break,
+                Err(refusal) => refused = Some(refusal),
+            }
         }
-        if addresses.is_empty() { Err(Error::HostNotFound) } else { Ok(addresses) }
+        match refused {
+            _ if !judged.is_empty() => Ok(judged),
+            Some(refusal) => Err(Error::Other(Box::new(refusal))),
+            None => Err(Error::HostNotFound),
+        }
+    }
+}
+
+fn addresses(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+        Err(_) => look_up(bare.to_owned(), port, timeout),
     }
 }
 
@@ -138,6 +193,8 @@ pub(crate) fn explain(error: &Error) -> TransportError {
         Error::Timeout(_) => TransportError::Timeout,
         Error::HostNotFound => TransportError::Dns("the name has no address".to_owned()),
         Error::Other(why) if why.is::<LookupFailed>() => TransportError::Dns(why.to_string()),
+        Error::Other(why) if why.is::<Refusal>() => TransportError::Refused(why.to_string()),
+        Error::Other(why) if why.is::<ProxyFailed>() => TransportError::Connect(why.to_string()),
         Error::Tls(why) => TransportError::Tls((*why).to_owned()),
         Error::Rustls(why) => TransportError::Tls(why.to_string()),
         Error::TlsRequired => TransportError::Tls("the connection is not encrypted".to_owned()),

@@ -2,7 +2,7 @@
 //!
 //! What is at the other end is slow, broken or hostile until shown otherwise: the time of a request is limited as a
 //! whole, the answer in bytes as they come (nothing is decompressed), no redirect is followed (it would carry the key
-//! along), the environment's proxies are not used. Nothing is retried here but for one case, see [`Client::send`]; nothing
+//! along), hosts that are not allowed are not asked, the environment's proxies are not used. Nothing is retried here but for one case, see [`Client::send`]; nothing
 //! is logged. Nothing here knows of Postgres, so it may run on threads: see [`pool`].
 #![forbid(unsafe_code)]
 
@@ -15,14 +15,20 @@ use std::time::{Duration, Instant};
 
 use autoembed_core::TransportError;
 use autoembed_core::provider::{Request, Response};
+use autoembed_core::url::Url;
 use ureq::http::{self, HeaderName, HeaderValue};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 mod connection;
 pub mod pool;
+mod route;
+mod shared;
+mod tunnel;
 
 pub use pool::{Panicked, Pool};
+pub use route::{Proxy, Route};
+pub use shared::SharedClient;
 
 use connection::{Connector, Resolver, Trace};
 
@@ -33,17 +39,19 @@ const MAX_ERROR_BODY: u64 = 64 * 1024;
 const MAX_AGENTS: usize = 32;
 
 /// What all requests have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// PEM file with the certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Connections kept open while idle, in all and for each host.
     pub max_connections: usize,
+    /// Where requests may go, and through what.
+    pub route: Route,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { ca_file: None, max_connections: 16 }
+        Self { ca_file: None, max_connections: 16, route: Route::default() }
     }
 }
 
@@ -70,6 +78,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     tls: TlsConfig,
+    route: Arc<Route>,
     max_connections: usize,
     /// One for each timeout: ureq would read the trusted certificates anew for each connection of a request that
     /// brings settings of its own.
@@ -95,9 +104,10 @@ impl Client {
             None => RootCerts::PlatformVerifier,
         };
         let tls = TlsConfig::builder().root_certs(roots).build();
-        let fresh = agent(&tls, 0, None);
+        let route = Arc::new(config.route.clone());
+        let fresh = agent(&tls, &route, 0, None);
         let max_connections = config.max_connections;
-        Ok(Self(Arc::new(Inner { tls, max_connections, agents: Mutex::default(), fresh })))
+        Ok(Self(Arc::new(Inner { tls, route, max_connections, agents: Mutex::default(), fresh })))
     }
 
     /// Posts a request and reads its answer; blocks for the request's timeout at most.
@@ -109,8 +119,11 @@ impl Client {
     /// come, it is sent once more, on a new connection and in what is left of its time.
     ///
     /// # Errors
-    /// [`TransportError`]: no answer, an incomplete one, one larger than the request allows, or a redirect.
+    /// [`TransportError`]: no answer, an incomplete or compressed one, one larger than the request allows, a redirect, or a
+    /// host that is not allowed.
     pub fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let url = Url::parse(&request.url).map_err(|_| unusable_url())?;
+        self.0.route.permits(&url).map_err(|refusal| TransportError::Refused(refusal.to_string()))?;
         let start = Instant::now();
         let trace = Trace::begin();
         match self.0.attempt(&self.0.agent(request.timeout), request, None) {
@@ -132,7 +145,10 @@ impl Inner {
         if agents.len() >= MAX_AGENTS && !agents.contains_key(&timeout) {
             agents.clear();
         }
-        agents.entry(timeout).or_insert_with(|| agent(&self.tls, self.max_connections, Some(timeout))).clone()
+        agents
+            .entry(timeout)
+            .or_insert_with(|| agent(&self.tls, &self.route, self.max_connections, Some(timeout)))
+            .clone()
     }
 
     fn attempt(&self, agent: &Agent, request: &Request, timeout: Option<Duration>) -> Result<Response, TransportError> {
@@ -145,9 +161,7 @@ impl Inner {
             value.set_sensitive(secret);
             post = post.header(name, value);
         }
-        let post = post
-            .body(request.body.as_slice())
-            .map_err(|_| TransportError::Protocol("the url is not usable".to_owned()))?;
+        let post = post.body(request.body.as_slice()).map_err(|_| unusable_url())?;
         let answer = match timeout {
             None => agent.run(post),
             Some(left) => agent.run(agent.configure_request(post).timeout_global(Some(left)).build()),
@@ -156,7 +170,11 @@ impl Inner {
     }
 }
 
-fn agent(tls: &TlsConfig, max_connections: usize, timeout: Option<Duration>) -> Agent {
+fn unusable_url() -> TransportError {
+    TransportError::Protocol("the url is not usable".to_owned())
+}
+
+fn agent(tls: &TlsConfig, route: &Arc<Route>, max_connections: usize, timeout: Option<Duration>) -> Agent {
     let config = Agent::config_builder()
         .tls_config(tls.clone())
         .proxy(None)
@@ -169,7 +187,7 @@ fn agent(tls: &TlsConfig, max_connections: usize, timeout: Option<Duration>) -> 
         .max_idle_connections_per_host(max_connections)
         .timeout_global(timeout)
         .build();
-    Agent::with_parts(config, Connector::default(), Resolver::default())
+    Agent::with_parts(config, Connector::new(route.clone()), Resolver(route.clone()))
 }
 
 fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response, TransportError> {
@@ -184,6 +202,13 @@ fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response, Transp
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let success = parts.status.is_success();
+    if is_compressed(&parts.headers) {
+        if success {
+            return Err(TransportError::Protocol("the answer is compressed, which was not asked for".to_owned()));
+        }
+        // An error's number counts, even if its words cannot be read.
+        return Ok(Response { status, headers, body: Vec::new() });
+    }
     let cap = if success { max_bytes } else { MAX_ERROR_BODY.min(max_bytes) };
     let said = body.content_length();
     if success && said.is_some_and(|length| length > cap) {
@@ -200,6 +225,12 @@ fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response, Transp
         Ok(_) | Err(_) => bytes.truncate(usize::try_from(cap).unwrap_or(usize::MAX)),
     }
     Ok(Response { status, headers, body: bytes })
+}
+
+/// Whether a body would have to be decoded, which would let the server choose how much memory that takes.
+fn is_compressed(headers: &http::HeaderMap) -> bool {
+    let mut encodings = headers.get_all(http::header::CONTENT_ENCODING).iter();
+    encodings.any(|value| !value.is_empty() && !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 fn read_certificates(path: &PathBuf) -> Result<Vec<Certificate<'static>>, ConfigError> {

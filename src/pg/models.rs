@@ -1,10 +1,13 @@
 //! Adding, removing and trying models.
 
+use crate::pg::call;
 use crate::pg::catalog::{self, StoredModel};
 use crate::pg::embed;
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use autoembed_core::host::Refusal;
+use autoembed_core::url::Url;
 use autoembed_core::{InputKind, Model, Provider};
 use pgrx::JsonB;
 use pgrx::datum::Interval;
@@ -39,7 +42,7 @@ pub struct Definition {
 /// Stores a model.
 ///
 /// # Errors
-/// 22023 for what cannot work, 42710 where the name is taken, 0A000 for limits that are not kept yet.
+/// 22023 for what cannot work, 42501 for a host that is not allowed, 42710 where the name is taken.
 pub fn create(definition: Definition) -> Result<()> {
     let provider: Provider = definition
         .provider
@@ -50,6 +53,7 @@ pub fn create(definition: Definition) -> Result<()> {
     model.url = definition.url.clone();
     model.options = definition.options.as_ref().map_or(serde_json::Value::Null, |o| o.0.clone());
     model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
+    check_host(&model)?;
     let headers = model.options.get("headers").and_then(|h| h.as_object());
     let is_key =
         |name: &str| ["auth", "key", "token", "secret"].iter().any(|part| name.to_ascii_lowercase().contains(part));
@@ -65,23 +69,14 @@ pub fn create(definition: Definition) -> Result<()> {
         ("max_batch_tokens", tokens.map(i64::from)),
         ("max_input_tokens", input_tokens.map(i64::from)),
         ("max_concurrent_requests", concurrent.map(i64::from)),
-    ] {
-        if value.is_some_and(|n| n < 1) {
-            return Err(Error::argument(
-                format!("{name} must be at least 1"),
-                "Leave it NULL for the provider's own limit.",
-            ));
-        }
-    }
-    for (name, value) in [
         ("requests_per_minute", requests_per_minute.map(i64::from)),
         ("tokens_per_minute", tokens_per_minute.map(i64::from)),
         ("daily_token_budget", definition.daily_token_budget),
     ] {
-        if value.is_some() {
-            return Err(Error::unsupported(
-                format!("{name} is not supported by this version"),
-                "Leave it NULL. A server's own answers to requests that come too fast are honoured.",
+        if value.is_some_and(|n| n < 1) {
+            return Err(Error::argument(
+                format!("{name} must be at least 1"),
+                "Leave it NULL where there is no limit, or for the provider's own.",
             ));
         }
     }
@@ -96,8 +91,9 @@ pub fn create(definition: Definition) -> Result<()> {
         }
     }
     const SQL: &str = "INSERT INTO autoembed.models (name, provider, model, dimensions, url, api_key_env, api_key_file, \
-         max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, timeout, options) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, '{}')) ON CONFLICT (name) DO NOTHING";
+         max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, timeout, options, \
+         requests_per_minute, tokens_per_minute, daily_token_budget) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, '{}'), $14, $15, $16) ON CONFLICT (name) DO NOTHING";
     let name = definition.name.clone();
     let inserted = as_extension(|| {
         spi::execute(
@@ -116,6 +112,9 @@ pub fn create(definition: Definition) -> Result<()> {
                 Arg::new::<i32>(concurrent),
                 Arg::new::<Interval>(definition.timeout),
                 Arg::new::<JsonB>(definition.options),
+                Arg::new::<i32>(requests_per_minute),
+                Arg::new::<i32>(tokens_per_minute),
+                Arg::new::<i64>(definition.daily_token_budget),
             ],
         )
     });
@@ -127,6 +126,15 @@ pub fn create(definition: Definition) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether requests to the model's host are allowed, as far as its name tells.
+fn check_host(model: &Model) -> Result<()> {
+    let Some(url) = model.base_url().and_then(|url| Url::parse(url).ok()) else {
+        return Ok(());
+    };
+    let route = call::route().map_err(|failure| Error::state(failure.message, failure.hint))?;
+    route.permits(&url).map_err(|refusal| Error::rights(refusal.to_string(), Refusal::HINT))
 }
 
 /// Removes a model.

@@ -1,7 +1,10 @@
 //! The settings `autoembed.*`, one documented static each. Read in worker, search and api, and passed on as plain structs.
 
+use crate::pg::ffi::settings::{Checked, Wrong, define_checked};
+use autoembed_core::host::{AllowedHosts, HostsError};
+use autoembed_http::{ConfigError, Proxy};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 /// Whose turn a change gets.
@@ -15,9 +18,34 @@ pub enum Lane {
     Backfill,
 }
 
+macro_rules! key_files {
+    ($($provider:literal),*) => {
+        /// The settings that name a file with a provider's key: provider, name, what it is.
+        const KEY_FILES: [(&str, &CStr, &CStr); [$($provider),*].len()] = [$((
+            $provider,
+            c_str(concat!("autoembed.", $provider, "_api_key_file\0")),
+            c_str(concat!("File on the server that holds the key for models of the provider ", $provider, ".\0")),
+        )),*];
+    };
+}
+
+key_files!("openai", "azure", "cohere", "voyage", "jina", "mistral", "gemini", "ollama", "tei");
+
+/// What ends in its only NUL.
+const fn c_str(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
+}
+
 static DEFAULT_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"builtin"));
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static OPENAI_API_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static API_KEY_FILES: [GucSetting<Option<CString>>; KEY_FILES.len()] =
+    [const { GucSetting::<Option<CString>>::new(Some(c"")) }; KEY_FILES.len()];
+static ALLOWED_HOSTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static PROXY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static PROXY_PASSWORD_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_CONCURRENT_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static BATCH_DELAY: GucSetting<i32> = GucSetting::<i32>::new(10);
@@ -27,6 +55,7 @@ static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(5);
 static RETRY_BASE_DELAY: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static RETRY_MAX_DELAY: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 static LANE: GucSetting<Lane> = GucSetting::<Lane>::new(Lane::Live);
+static QUERY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static CACHE_TTL: GucSetting<i32> = GucSetting::<i32>::new(3600);
 static REQUEST_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
@@ -100,9 +129,36 @@ pub fn databases() -> Option<Vec<String>> {
     text(&DATABASES).map(|list| list.split(',').map(|name| name.trim().to_string()).collect())
 }
 
-/// The file with the key for the provider `openai`.
-pub fn openai_api_key_file() -> Option<String> {
-    text(&OPENAI_API_KEY_FILE)
+/// The file with the key for models of `provider`.
+pub fn api_key_file(provider: &str) -> Option<String> {
+    let place = KEY_FILES.iter().position(|(name, ..)| *name == provider)?;
+    text(API_KEY_FILES.get(place)?)
+}
+
+/// Hosts that requests may go to.
+///
+/// # Errors
+/// The list is wrong, and stood in the configuration file when the server was started: nothing is allowed then.
+pub fn allowed_hosts() -> Result<AllowedHosts, HostsError> {
+    AllowedHosts::parse(&text(&ALLOWED_HOSTS).unwrap_or_default())
+}
+
+/// What requests go through, without the password of [`proxy_password_file`].
+///
+/// # Errors
+/// As for [`allowed_hosts`].
+pub fn proxy() -> Result<Option<Proxy>, ConfigError> {
+    text(&PROXY).map(|text| Proxy::parse(&text)).transpose()
+}
+
+/// The file with the proxy's password.
+pub fn proxy_password_file() -> Option<String> {
+    text(&PROXY_PASSWORD_FILE)
+}
+
+/// The longest time that `embed()` and searches wait for a model.
+pub fn query_timeout() -> Duration {
+    millis(&QUERY_TIMEOUT)
 }
 
 /// The lane of this session's changes.
@@ -113,6 +169,20 @@ pub fn lane() -> Lane {
 /// Entries and age of the vectors that a session remembers.
 pub fn cache() -> (usize, Duration) {
     (CACHE_SIZE.get().max(0) as usize, seconds(&CACHE_TTL))
+}
+
+fn wrong_hosts(list: &str) -> Option<Wrong> {
+    let error = AllowedHosts::parse(list).err()?;
+    Some(Wrong { detail: format!("{error}."), hint: error.hint().to_string(), message: None })
+}
+
+fn wrong_proxy(text: &str) -> Option<Wrong> {
+    if text.trim().is_empty() {
+        return None;
+    }
+    let error = Proxy::parse(text.trim()).err()?;
+    let message = Some("invalid value for parameter \"autoembed.proxy\"".to_string());
+    Some(Wrong { detail: format!("{error}."), hint: error.hint, message })
 }
 
 /// Defines the settings; once, when the library is loaded.
@@ -136,11 +206,33 @@ pub fn define() {
         Sighup,
         none,
     );
+    for ((_, name, what), setting) in KEY_FILES.iter().zip(&API_KEY_FILES) {
+        let long = c"Open to the server's user alone. A model's own api_key_file or api_key_env comes first; it is sent to the provider's own hosts only, but for ollama and tei.";
+        GucRegistry::define_string_guc(name, what, long, setting, Sighup, hidden);
+    }
+    define_checked([
+        Checked {
+            name: c"autoembed.allowed_hosts",
+            short: c"Hosts that requests may go to, separated by commas.",
+            long: c"Names, *.example.com, addresses and ranges, each with :port or without. Empty: every host but those with link-local or metadata addresses.",
+            setting: &ALLOWED_HOSTS,
+            flags: none,
+            check: wrong_hosts,
+        },
+        Checked {
+            name: c"autoembed.proxy",
+            short: c"HTTP proxy for requests, as http://user@host:port.",
+            long: c"Empty: none. Requests to this machine never go through it.",
+            setting: &PROXY,
+            flags: hidden,
+            check: wrong_proxy,
+        },
+    ]);
     GucRegistry::define_string_guc(
-        c"autoembed.openai_api_key_file",
-        c"File on the server that holds the key for models of the provider openai.",
-        c"Readable by the server's user only. A model's own api_key_file or api_key_env comes first; without either, the environment variable OPENAI_API_KEY is used.",
-        &OPENAI_API_KEY_FILE,
+        c"autoembed.proxy_password_file",
+        c"File on the server that holds the proxy's password.",
+        c"Open to the server's user alone. A password in autoembed.proxy itself would be written to the server's log.",
+        &PROXY_PASSWORD_FILE,
         Sighup,
         hidden,
     );
@@ -232,6 +324,16 @@ pub fn define() {
         &LANE,
         Userset,
         none,
+    );
+    int(
+        c"autoembed.query_timeout",
+        c"Longest time that embed() and searches wait for a model.",
+        c"A model's own timeout can only shorten it.",
+        &QUERY_TIMEOUT,
+        1,
+        3_600_000,
+        Userset,
+        GucFlags::UNIT_MS,
     );
     int(
         c"autoembed.cache_size",

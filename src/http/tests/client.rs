@@ -114,7 +114,7 @@ fn more_than_ten_megabytes_are_read() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    for status in [301, 302, 303, 307, 308] {
+    for status in [300, 301, 302, 303, 304, 305, 307, 308, 399] {
         let elsewhere = Server::once(answer("200 OK", "", "{}"));
         let location = format!("location: http://{}/\r\n", elsewhere.address);
         let server = Server::once(answer(&format!("{status} Moved"), &location, ""));
@@ -142,16 +142,6 @@ fn a_broken_answer_is_no_answer() {
     let error = client().send(&server.request()).unwrap_err();
     assert!(matches!(error, TransportError::Connect(_)), "{error:?}");
     assert_eq!(server.connections(), 1, "a new connection is not stale");
-}
-
-#[test]
-fn nothing_is_decompressed() {
-    // The head of a gzip stream; whoever decompressed it would fail or return something else.
-    let bomb = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff rest";
-    let mut bytes =
-        format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len()).into_bytes();
-    bytes.extend_from_slice(bomb);
-    assert_eq!(client().send(&Server::once(bytes).request()).unwrap().body, bomb);
 }
 
 /// Answers every request of a connection.

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod hostile;
+mod hosts;
+mod memory;
 mod pool;
+mod proxy;
 mod server;
 mod tls;
