@@ -44,7 +44,7 @@ COMMENT ON FUNCTION autoembed.resume(regclass, name) IS 'Goes on after pause().'
 CREATE FUNCTION autoembed.embed(input text, model text DEFAULT NULL)
 RETURNS vector LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'embed_wrapper';
 COMMENT ON FUNCTION autoembed.embed(text, text) IS
-    'The vector of a search text, now, in this session (model NULL: autoembed.default_model). Can be cancelled; remembered for autoembed.cache_ttl.';
+    'The vector of a search text, now, in this session (model NULL: autoembed.default_model). Can be cancelled; gives up after autoembed.query_timeout; remembered for autoembed.cache_ttl.';
 
 CREATE FUNCTION autoembed.embed_pending(source regclass DEFAULT NULL, max_rows int DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'embed_pending_wrapper';
@@ -104,6 +104,13 @@ AS $$
       AND (a.datname IS NULL OR a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 $$;
 COMMENT ON FUNCTION autoembed.worker_activity() IS 'The extension''s background workers for this database; read it through the view workers.';
+
+CREATE FUNCTION autoembed.session_usage(OUT model text, OUT day date, OUT requests bigint, OUT inputs bigint, OUT tokens bigint,
+    OUT cost float8, OUT errors bigint, OUT cache_hits bigint)
+RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'session_usage_wrapper';
+COMMENT ON FUNCTION autoembed.session_usage() IS 'What embed() and searches have used and the worker has not added up yet; read it through the view usage.';
+REVOKE ALL ON FUNCTION autoembed.session_usage() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION autoembed.session_usage() TO pg_monitor;
 
 REVOKE ALL ON FUNCTION autoembed.create_model(text, text, int, text, text, text, text, int, int, int, int, int, bigint, int, interval, jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION autoembed.drop_model(text) FROM PUBLIC;

@@ -12,6 +12,7 @@ SELECT v.id,
        COALESCE(q.in_flight, 0::bigint) AS in_flight,
        (SELECT pg_catalog.count(*) FROM autoembed.failed f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) AS failed,
        v.embedded OPERATOR(pg_catalog.+) r.rows AS embedded,
+       v.truncated OPERATOR(pg_catalog.+) r.truncated AS truncated,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) q.oldest AS oldest_pending_age,
        p.rows_per_second,
        CASE WHEN p.rows_per_second OPERATOR(pg_catalog.>) 0::real
@@ -30,7 +31,8 @@ CROSS JOIN LATERAL (
                     FILTER (WHERE f.walked_at IS NULL), 0::bigint) AS remaining
     FROM autoembed.backfill f WHERE f.vectorizer_id OPERATOR(pg_catalog.=) v.id) b
 CROSS JOIN LATERAL (
-    SELECT COALESCE(pg_catalog.sum(t.rows), 0::bigint)::bigint AS rows
+    SELECT COALESCE(pg_catalog.sum(t.rows), 0::bigint)::bigint AS rows,
+           COALESCE(pg_catalog.sum(t.truncated), 0::bigint)::bigint AS truncated
     FROM autoembed.request t WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id) r
 LEFT JOIN LATERAL (
     SELECT (pg_catalog.sum(t.rows)::float8 OPERATOR(pg_catalog./) CASE WHEN w.seconds OPERATOR(pg_catalog.>) 0.001::float8 THEN w.seconds ELSE 0.001::float8 END)::real AS rows_per_second
@@ -50,6 +52,7 @@ COMMENT ON COLUMN autoembed.status.pending IS 'jobs that wait, and rows that a b
 COMMENT ON COLUMN autoembed.status.in_flight IS 'jobs that a worker holds a lease on';
 COMMENT ON COLUMN autoembed.status.failed IS 'jobs given up: see failed_jobs';
 COMMENT ON COLUMN autoembed.status.embedded IS 'vectors written so far';
+COMMENT ON COLUMN autoembed.status.truncated IS 'how many of them are of a text that was cut to what the model takes';
 COMMENT ON COLUMN autoembed.status.oldest_pending_age IS 'since the oldest unfinished job was queued';
 COMMENT ON COLUMN autoembed.status.rows_per_second IS 'vectors written a second, over the last minute';
 COMMENT ON COLUMN autoembed.status.eta IS 'time to the end of what is pending, at that rate';
@@ -70,13 +73,44 @@ COMMENT ON VIEW autoembed.workers IS 'The background workers that serve this dat
 COMMENT ON COLUMN autoembed.workers.kind IS 'launcher, worker or indexer';
 
 CREATE VIEW autoembed.requests AS
-SELECT t.id, t.at, v.source, v.embedding, t.model, t.inputs, t.rows, t.tokens, t.ms, t.status, t.error_code
+SELECT t.id, t.at, v.source, v.embedding, t.model, t.inputs, t.rows, t.cached, t.truncated, t.tokens, t.cost, t.ms, t.status, t.error_code
 FROM autoembed.request t
 JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) t.vectorizer_id
 WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
 COMMENT ON VIEW autoembed.requests IS 'What each request did, newest last; kept for autoembed.request_retention';
+COMMENT ON COLUMN autoembed.requests.inputs IS 'texts sent; 0: no request was made, the vectors were remembered';
 COMMENT ON COLUMN autoembed.requests.rows IS 'rows whose vector was written';
+COMMENT ON COLUMN autoembed.requests.cached IS 'texts that were not sent, because their vector was remembered or just being fetched';
+COMMENT ON COLUMN autoembed.requests.truncated IS 'rows whose text was cut to what the model takes';
+COMMENT ON COLUMN autoembed.requests.tokens IS 'as the server counted; estimated where it does not say';
+COMMENT ON COLUMN autoembed.requests.cost IS 'US dollars, by the model''s price when it was sent';
 COMMENT ON COLUMN autoembed.requests.ms IS 'milliseconds from sending the request to its answer';
 COMMENT ON COLUMN autoembed.requests.status IS 'HTTP status; NULL where there was no answer or no HTTP';
+
+CREATE VIEW autoembed.usage AS
+SELECT u.model, u.day,
+       pg_catalog.sum(u.requests)::bigint AS requests,
+       pg_catalog.sum(u.inputs)::bigint AS inputs,
+       pg_catalog.sum(u.tokens)::bigint AS tokens,
+       pg_catalog.round(pg_catalog.sum(u.cost)::numeric, 6) AS cost,
+       pg_catalog.sum(u.errors)::bigint AS errors,
+       pg_catalog.sum(u.cache_hits)::bigint AS cache_hits
+FROM (SELECT d.model, d.day, d.requests, d.inputs, d.tokens, d.cost, d.errors, d.cache_hits FROM autoembed.usage_day d
+      UNION ALL
+      SELECT s.model, s.day, s.requests, s.inputs, s.tokens, s.cost, s.errors, s.cache_hits FROM autoembed.session_usage() s
+      UNION ALL
+      SELECT t.model, (pg_catalog.timezone('UTC', t.at))::date, (t.inputs OPERATOR(pg_catalog.>) 0)::int, t.inputs,
+             COALESCE(t.tokens, 0::bigint), t.cost, (t.error_code IS NOT NULL)::int, t.cached
+      FROM autoembed.request t) u
+GROUP BY u.model, u.day;
+COMMENT ON VIEW autoembed.usage IS 'What each model has cost a day (UTC), the worker''s requests and those of embed() and searches; for members of pg_monitor';
+GRANT SELECT ON autoembed.usage TO pg_monitor;
+COMMENT ON COLUMN autoembed.usage.day IS 'in UTC';
+COMMENT ON COLUMN autoembed.usage.requests IS 'requests sent, failed ones too';
+COMMENT ON COLUMN autoembed.usage.inputs IS 'texts sent';
+COMMENT ON COLUMN autoembed.usage.tokens IS 'as the servers counted; estimated where they do not say';
+COMMENT ON COLUMN autoembed.usage.cost IS 'US dollars, by the option price_per_million_tokens of the model when each request was sent';
+COMMENT ON COLUMN autoembed.usage.errors IS 'requests that failed';
+COMMENT ON COLUMN autoembed.usage.cache_hits IS 'texts that were not sent, because their vector was remembered';
 
 GRANT SELECT ON autoembed.status, autoembed.failed_jobs, autoembed.workers, autoembed.requests TO PUBLIC;

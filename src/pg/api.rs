@@ -3,10 +3,10 @@
 
 use crate::pg::error::{Error, or_raise};
 use crate::pg::ffi::types::{Name, Vector};
-use crate::pg::{embed, enable, models, search, settings, vectorizers};
+use crate::pg::{embed, enable, models, search, settings, usage, vectorizers};
 use crate::worker::{drain, wait};
 use autoembed_core::InputKind;
-use pgrx::datum::Interval;
+use pgrx::datum::{Date, Interval};
 use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 
@@ -62,6 +62,30 @@ fn create_model(
         timeout,
         options,
     }));
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn session_usage() -> TableIterator<
+    'static,
+    (
+        name!(model, String),
+        name!(day, Date),
+        name!(requests, i64),
+        name!(inputs, i64),
+        name!(tokens, i64),
+        name!(cost, f64),
+        name!(errors, i64),
+        name!(cache_hits, i64),
+    ),
+> {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    TableIterator::new(usage::noted().into_iter().map(move |entry| {
+        let used = entry.usage;
+        let day = Date::saturating_from_raw(entry.day.saturating_sub(usage::POSTGRES_EPOCH));
+        let (requests, inputs, tokens) = (count(used.requests), count(used.inputs), count(used.tokens));
+        (entry.model, day, requests, inputs, tokens, used.cost, count(used.errors), count(used.cache_hits))
+    }))
 }
 
 #[pg_extern(sql = false)]

@@ -4,6 +4,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, Row, args};
 use crate::pg::ident::{qualified, quote};
+use autoembed_core::rate::PerMinute;
 use autoembed_core::{Limits, Model, Provider};
 use pgrx::{JsonB, pg_sys};
 use std::time::Duration;
@@ -24,11 +25,16 @@ pub struct StoredModel {
     pub api_key_file: Option<String>,
     /// Requests at once.
     pub max_concurrent_requests: Option<usize>,
+    /// Requests and tokens a minute.
+    pub per_minute: PerMinute,
+    /// Tokens a day.
+    pub daily_token_budget: Option<u64>,
 }
 
 const MODEL: &str = "SELECT name, provider, COALESCE(model, name), dimensions, url, api_key_env, api_key_file, \
      max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, \
-     EXTRACT(epoch FROM timeout)::float8, options FROM autoembed.models WHERE name = $1";
+     EXTRACT(epoch FROM timeout)::float8, options, \
+     requests_per_minute, tokens_per_minute, daily_token_budget FROM autoembed.models WHERE name = $1";
 
 /// The model called `name`.
 ///
@@ -69,6 +75,11 @@ fn read_model(row: &Row) -> Result<StoredModel> {
         api_key_env: row.get(6),
         api_key_file: row.get(7),
         max_concurrent_requests: row.get::<i32>(11).map(|n| n.max(1) as usize),
+        per_minute: PerMinute {
+            requests: row.get::<i32>(14).map(|n| n.max(1) as u64),
+            tokens: row.get::<i32>(15).map(|n| n.max(1) as u64),
+        },
+        daily_token_budget: row.get::<i64>(16).map(|n| n.max(1) as u64),
     })
 }
 

@@ -1,83 +1,134 @@
-//! Embedding in the user's own session: cancellable, and remembered by the session.
+//! Embedding in the user's own session: cancellable, remembered, counted.
 
-use crate::pg::call::{self, Called};
+use crate::pg::cache;
+use crate::pg::call::{self, Called, Endpoint};
 use crate::pg::catalog::{self, StoredModel};
 use crate::pg::error::{Error, Result, of_failure};
 use crate::pg::ffi::{process, rights};
-use crate::pg::settings;
+use crate::pg::{settings, usage};
+use autoembed_core::batch::{estimate_tokens, truncate};
+use autoembed_core::model::TooLong;
+use autoembed_core::usage::{Usage, cost, may_have_cost};
 use autoembed_core::{Failure, InputKind};
 use autoembed_http::Pool;
-use lru::LruCache;
+use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-/// The user who asked, and the hash of model and text.
-type Key = (u32, [u8; 32]);
-type Cache = LruCache<Key, (Instant, Vec<f32>)>;
-
 thread_local! {
-    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
     static POOL: RefCell<Option<Pool<Called>>> = const { RefCell::new(None) };
-}
-
-fn remembered(key: &Key) -> Option<Vec<f32>> {
-    let (size, ttl) = settings::cache();
-    CACHE.with(|cache| {
-        let mut cache = cache.borrow_mut();
-        let size = NonZeroUsize::new(size)?;
-        let cache = cache.as_mut()?;
-        cache.resize(size);
-        let (at, vector) = cache.get(key)?;
-        (at.elapsed() <= ttl).then(|| vector.clone())
-    })
-}
-
-fn remember(key: Key, vector: &[f32]) {
-    let (size, _) = settings::cache();
-    CACHE.with(|cache| {
-        let mut cache = cache.borrow_mut();
-        match NonZeroUsize::new(size) {
-            None => *cache = None,
-            Some(size) => {
-                cache.get_or_insert_with(|| LruCache::new(size)).put(key, (Instant::now(), vector.to_vec()));
-            }
-        }
-    });
 }
 
 /// The vector of one text by the model called `name`, from memory where this user asked for it before.
 ///
 /// # Errors
-/// Bad input, an unknown model, and all that calling the model can bring.
+/// Bad input, an unknown model, a budget that is used up, and all that calling the model can bring.
 pub fn vector_of(text: &str, name: &str, kind: InputKind) -> Result<Vec<f32>> {
     if text.trim().is_empty() {
         return Err(Error::argument("there is no text to embed", "Give at least one word."));
     }
-    let stored = catalog::model(name)?;
-    let key = (rights::current_user().to_u32(), autoembed_core::hash::cache_key(&stored.model, kind, text));
-    if let Some(vector) = remembered(&key) {
+    let mut stored = catalog::model(name)?;
+    let text = fitting(text, &stored)?;
+    let key = (rights::current_user(), autoembed_core::hash::cache_key(&stored.model, kind, text));
+    if let Some(vector) = cache::get(&key) {
+        usage::note(name, Usage { cache_hits: 1, ..Usage::default() });
         return Ok(vector);
     }
+    let tokens = estimate_tokens(text) as u64;
+    keep_budget(&stored, tokens)?;
+    // Somebody waits for this one.
+    let patience = settings::query_timeout();
+    let is_shorter = patience < stored.model.timeout;
+    stored.model.timeout = stored.model.timeout.min(patience);
     let (called, _) = call_now(&stored, kind, vec![text.to_string()]);
-    let answer = called.result.map_err(|failure| of_failure(name, &failure))?;
+    let answer = called.result.map_err(|mut failure| {
+        if is_shorter && failure.code == "timeout" {
+            failure.hint = "Try it again, or give it more time with SET autoembed.query_timeout.".to_string();
+        }
+        of_failure(name, &failure)
+    })?;
     let vector = answer.vectors.data;
-    remember(key, &vector);
+    cache::put(key, &vector);
     Ok(vector)
+}
+
+/// The part of a text that the model takes.
+fn fitting<'t>(text: &'t str, stored: &StoredModel) -> Result<&'t str> {
+    let most = stored.model.limits.input_tokens;
+    let cut = truncate(text, most);
+    if cut.len() == text.len() || stored.model.too_long() == TooLong::Truncate {
+        return Ok(cut);
+    }
+    Err(Error::argument(
+        format!(
+            "the text has more than the {most} tokens that model \"{}\" takes, by a cautious estimate",
+            stored.model.name
+        ),
+        "Give a shorter text, or create the model with options => '{\"too_long\": \"truncate\"}'.",
+    ))
+}
+
+fn keep_budget(stored: &StoredModel, tokens: u64) -> Result<()> {
+    let name = &stored.model.name;
+    let Some(budget) = stored.daily_token_budget else { return Ok(()) };
+    let used = usage::used_today(name);
+    if used.saturating_add(tokens) <= budget {
+        return Ok(());
+    }
+    Err(Error::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        format!("the daily token budget of model \"{name}\" is used up: {used} of {budget} tokens"),
+        "It begins anew at 00:00 UTC; a superuser can raise daily_token_budget in autoembed.models.",
+    ))
 }
 
 /// Calls a model from this session and waits for it; a cancel or a termination of the session is obeyed at once. Also tells
 /// how long the call took.
 pub fn call_now(stored: &StoredModel, kind: InputKind, texts: Vec<String>) -> (Called, Duration) {
     let started = Instant::now();
+    let name = stored.model.name.clone();
+    let price = stored.model.price_per_million_tokens();
+    let inputs = texts.len() as u64;
+    let estimated: usize = texts.iter().map(|text| estimate_tokens(text)).sum();
     let endpoint = match call::endpoint(stored) {
         Ok(endpoint) => endpoint,
-        Err(failure) => return (Called { result: Err(failure), status: None }, started.elapsed()),
+        Err(failure) => return (Called::unanswered(failure), started.elapsed()),
     };
     if !stored.model.provider.is_remote() {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         return (endpoint.call(kind, &texts), started.elapsed());
     }
+    // Until the answer is there: a request that is cancelled may have been paid for nevertheless.
+    let usage = Usage { requests: 1, inputs, tokens: estimated as u64, errors: 1, ..Usage::default() };
+    let mut count = Count { model: &name, price, usage };
+    let called = send_and_wait(endpoint, kind, texts);
+    match &called.result {
+        Ok(answer) => {
+            count.usage.tokens = answer.tokens.unwrap_or(estimated as u64);
+            count.usage.errors = 0;
+        }
+        Err(failure) if may_have_cost(failure, called.status) => {}
+        Err(_) => count.usage.tokens = 0,
+    }
+    drop(count);
+    (called, started.elapsed())
+}
+
+/// Counts a request when it is over, also where it was cancelled.
+struct Count<'a> {
+    model: &'a str,
+    price: Option<f64>,
+    usage: Usage,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.usage.cost = cost(self.usage.tokens, self.price);
+        usage::note(self.model, self.usage);
+    }
+}
+
+fn send_and_wait(endpoint: Endpoint, kind: InputKind, texts: Vec<String>) -> Called {
     POOL.with(|pool| {
         // A call that was cancelled may still be under way in the old pool: its answer must not be taken for this one's.
         let mut pool = pool.borrow_mut();
@@ -91,16 +142,12 @@ pub fn call_now(stored: &StoredModel, kind: InputKind, texts: Vec<String>) -> (C
     });
     loop {
         if let Some(done) = POOL.with(|pool| pool.borrow_mut().as_mut().and_then(|p| p.try_recv())) {
-            let called = done.unwrap_or_else(|panicked| Called {
-                result: Err(Failure::new(
-                    autoembed_core::Action::Retry,
-                    "internal",
-                    &panicked.to_string(),
-                    "This is a fault of autoembed; please report it.",
-                )),
-                status: None,
+            let called = done.unwrap_or_else(|panicked| {
+                let hint = "This is a fault of autoembed; please report it.";
+                let why = panicked.to_string();
+                Called::unanswered(Failure::new(autoembed_core::Action::Retry, "internal", &why, hint))
             });
-            return (called, started.elapsed());
+            return called;
         }
         process::wait_latch(Duration::from_secs(1));
     }

@@ -1,6 +1,7 @@
 //! Everything that touches the server, one file a question.
 
 pub mod api;
+pub mod cache;
 pub mod call;
 pub mod catalog;
 pub mod embed;
@@ -9,12 +10,14 @@ pub mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod ident;
+pub mod keys;
 pub mod models;
 pub mod queue;
 pub mod search;
 pub mod settings;
 pub mod source;
 pub mod triggers;
+pub mod usage;
 pub mod vectorizers;
 pub mod wake;
 pub mod writer;

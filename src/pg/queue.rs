@@ -296,8 +296,14 @@ pub struct Logged {
     pub inputs: i32,
     /// Vectors written.
     pub rows: i32,
-    /// Tokens, where the server told.
+    /// Texts that needed no request.
+    pub cached: i32,
+    /// Rows whose text was cut.
+    pub truncated: i32,
+    /// Tokens.
     pub tokens: Option<i64>,
+    /// US dollars.
+    pub cost: f64,
     /// From sending to the answer.
     pub ms: f32,
     /// HTTP status, where there was one.
@@ -306,15 +312,15 @@ pub struct Logged {
     pub error_code: Option<String>,
 }
 
-/// Writes the request log.
-pub fn log(vectorizer: i32, entry: &Logged) {
-    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Writes the request log; `None`: a request that was made for no vectorizer.
+pub fn log(vectorizer: Option<i32>, entry: &Logged) {
+    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code, cached, truncated, cost) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     as_queue(|| {
         spi::planned(
             SQL,
             &[
-                spi::Arg::new(vectorizer),
+                spi::Arg::new::<i32>(vectorizer),
                 spi::Arg::new(entry.model.clone()),
                 spi::Arg::new(entry.inputs),
                 spi::Arg::new(entry.rows),
@@ -322,6 +328,9 @@ pub fn log(vectorizer: i32, entry: &Logged) {
                 spi::Arg::new(entry.ms),
                 spi::Arg::new::<i32>(entry.status),
                 spi::Arg::new::<String>(entry.error_code.clone()),
+                spi::Arg::new(entry.cached),
+                spi::Arg::new(entry.truncated),
+                spi::Arg::new(entry.cost),
             ],
             Mode::Write,
             |_| (),

@@ -1,10 +1,15 @@
 //! Rows on their way through a request.
 
+use crate::pg::cache;
 use crate::pg::queue::Job;
-use autoembed_core::batch::{Size, pack, truncate, unique};
+use autoembed_core::batch::{Size, estimate_tokens, pack, truncate, unique};
+use autoembed_core::learned::Load;
 use autoembed_core::{Limits, Vectors};
 use std::collections::HashMap;
 use std::ops::Range;
+
+/// A text that a server has refused as too long is cut so often before it is given up.
+const MOST_CUTS: u8 = 4;
 
 /// One row: its jobs, and the text that is embedded for it.
 #[derive(Debug, Clone)]
@@ -17,12 +22,44 @@ pub struct Item {
     pub text: String,
     /// sha256 of the whole text.
     pub hash: Vec<u8>,
+    /// Tokens of its text, as estimated.
+    pub tokens: usize,
+    /// Its text was cut.
+    pub is_cut: bool,
+    /// How often it was cut because the server had refused it.
+    cuts: u8,
+    /// What its vector is remembered by; `None`: it is not to be remembered.
+    pub memory: Option<cache::Key>,
 }
 
 impl Item {
+    /// A row with its text (empty: it is not sent) and the hash of the whole of it.
+    pub fn new(jobs: Vec<Job>, text: String, hash: Vec<u8>) -> Item {
+        let key = jobs.first().map(|job| job.key.clone()).unwrap_or_default();
+        let tokens = estimate_tokens(&text);
+        Item { key, jobs, text, hash, tokens, is_cut: false, cuts: 0, memory: None }
+    }
+
     /// The most tries of any of its jobs.
     pub fn attempts(&self) -> i16 {
         self.jobs.iter().map(|job| job.attempts).max().unwrap_or(0)
+    }
+
+    /// Cuts the text to so many tokens where it has more; whether it had. What was remembered of it counts no more.
+    pub fn cut(&mut self, most: usize) -> bool {
+        let length = truncate(&self.text, most).len();
+        if length == self.text.len() {
+            return false;
+        }
+        self.text.truncate(length);
+        self.tokens = estimate_tokens(&self.text);
+        self.is_cut = true;
+        self.memory = None;
+        true
+    }
+
+    fn load(&self) -> Load {
+        Load { inputs: 1, tokens: self.tokens, bytes: self.text.len() }
     }
 }
 
@@ -37,22 +74,33 @@ pub struct Batch {
     pub texts: Vec<String>,
     /// For each item, which text is its own.
     pub text_of: Vec<usize>,
+    /// Its size.
+    pub load: Load,
 }
 
 impl Batch {
-    fn new(vectorizer: i32, items: Vec<Item>) -> Batch {
-        let (texts, text_of) = {
-            let all: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
-            let unique = unique(&all);
-            let texts = unique.firsts.iter().map(|i| all[*i].to_string()).collect();
-            (texts, unique.of)
-        };
-        Batch { vectorizer, items, texts, text_of }
+    /// All of `items` in one request.
+    pub fn new(vectorizer: i32, items: Vec<Item>) -> Batch {
+        let all: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
+        let unique = unique(&all);
+        let texts = unique.firsts.iter().map(|i| all[*i].to_string()).collect();
+        let load = unique.firsts.iter().map(|i| items[*i].load()).fold(Load::default(), |sum, one| Load {
+            inputs: sum.inputs + one.inputs,
+            tokens: sum.tokens.saturating_add(one.tokens),
+            bytes: sum.bytes + one.bytes,
+        });
+        Batch { vectorizer, items, texts, text_of: unique.of, load }
     }
 
     /// All jobs of all its rows.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.items.iter().flat_map(|item| item.jobs.iter())
+    }
+
+    /// Whether one request may hold it; a single text always has one.
+    pub fn fits(&self, limits: &Limits) -> bool {
+        let Load { inputs, tokens, bytes } = self.load;
+        inputs <= 1 || (inputs <= limits.batch_inputs && tokens <= limits.batch_tokens && bytes <= limits.batch_bytes)
     }
 
     /// Its halves by texts; `None` where one text stands alone.
@@ -68,11 +116,25 @@ impl Batch {
         Ok((Batch::new(self.vectorizer, left), Batch::new(self.vectorizer, right)))
     }
 
+    /// The batch with each text cut to so many tokens; the batch as it was where none is longer, or one was cut too often.
+    pub fn shorten(mut self, most: usize) -> Result<Batch, Box<Batch>> {
+        let too_long = |item: &Item| truncate(&item.text, most).len() < item.text.len();
+        let is_in_vain = |item: &Item| item.cuts >= MOST_CUTS || truncate(&item.text, most).trim().is_empty();
+        if !self.items.iter().any(too_long) || self.items.iter().any(|item| too_long(item) && is_in_vain(item)) {
+            return Err(Box::new(self));
+        }
+        for item in &mut self.items {
+            if item.cut(most) {
+                item.cuts += 1;
+            }
+        }
+        Ok(Batch::new(self.vectorizer, self.items))
+    }
+
     /// The vector of item `index`.
     pub fn vector<'v>(&self, index: usize, vectors: &'v Vectors) -> Option<&'v [f32]> {
-        let text = *self.text_of.get(index)?;
-        let start = text.checked_mul(vectors.dimensions)?;
-        vectors.data.get(start..start + vectors.dimensions)
+        let row = vectors.row(*self.text_of.get(index)?);
+        (!row.is_empty()).then_some(row)
     }
 }
 
@@ -83,13 +145,12 @@ pub fn merge(kept: Vec<Item>, new: Vec<Item>) -> Vec<Item> {
     }
     let mut place: HashMap<String, usize> = kept.iter().enumerate().map(|(i, item)| (item.key.clone(), i)).collect();
     let mut all = kept;
-    for item in new {
+    for mut item in new {
         match place.get(&item.key) {
             Some(i) => {
-                let old = &mut all[*i];
-                old.text = item.text;
-                old.hash = item.hash;
-                old.jobs.extend(item.jobs);
+                let mut jobs = std::mem::take(&mut all[*i].jobs);
+                jobs.append(&mut item.jobs);
+                all[*i] = Item { jobs, ..item };
             }
             None => {
                 place.insert(item.key.clone(), all.len());
@@ -100,39 +161,26 @@ pub fn merge(kept: Vec<Item>, new: Vec<Item>) -> Vec<Item> {
     all
 }
 
-/// Cuts texts that are longer than the model takes; true where it was cut.
-pub fn cut(text: String, limits: &Limits) -> (String, bool) {
-    let cut = truncate(&text, limits.input_tokens);
-    if cut.len() == text.len() { (text, false) } else { (cut.to_string(), true) }
-}
-
-/// Packs items into requests, each as full as the limits allow. `max_inputs` can lower the inputs of a request. With `keep_last`,
-/// items that do not fill a request are given back, to be sent with those that come next.
-pub fn pack_items(
-    vectorizer: i32,
-    items: Vec<Item>,
-    limits: &Limits,
-    max_inputs: Option<usize>,
-    keep_last: bool,
-) -> (Vec<Batch>, Vec<Item>) {
-    let mut limits = *limits;
-    limits.batch_inputs = max_inputs.unwrap_or(usize::MAX).min(limits.batch_inputs).max(1);
+/// Packs items into requests, each as full as the limits allow. With `keep_last`, items that do not fill a request are given
+/// back, to be sent with those that come next.
+pub fn pack_items(vectorizer: i32, items: Vec<Item>, limits: &Limits, keep_last: bool) -> (Vec<Batch>, Vec<Item>) {
     // Items with equal texts are kept together, so that the text costs one input.
     let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
     let unique = unique(&texts);
-    let sizes: Vec<Size> = unique.firsts.iter().map(|i| Size::of(texts[*i])).collect();
-    let mut ranges: Vec<Range<usize>> = pack(&sizes, &limits);
-    let mut rest = Vec::new();
+    let size = |i: &usize| Size { tokens: items[*i].tokens, bytes: items[*i].text.len() };
+    let sizes: Vec<Size> = unique.firsts.iter().map(size).collect();
+    let mut ranges: Vec<Range<usize>> = pack(&sizes, limits);
     let is_full = ranges.last().is_none_or(|r| r.len() >= limits.batch_inputs);
-    let kept = if keep_last && !is_full { ranges.pop() } else { None };
+    if keep_last && !is_full {
+        ranges.pop();
+    }
+    let mut rest = Vec::new();
     let mut groups: Vec<Vec<Item>> = ranges.iter().map(|_| Vec::new()).collect();
-    let of = unique.of;
-    for (item, text) in items.into_iter().zip(of) {
-        match ranges.iter().position(|range| range.contains(&text)) {
-            Some(group) => groups[group].push(item),
-            None => rest.push(item),
+    for (item, text) in items.into_iter().zip(unique.of) {
+        match ranges.partition_point(|range| range.end <= text) {
+            group if group < groups.len() => groups[group].push(item),
+            _ => rest.push(item),
         }
     }
-    debug_assert!(kept.is_some() || rest.is_empty());
     (groups.into_iter().filter(|g| !g.is_empty()).map(|g| Batch::new(vectorizer, g)).collect(), rest)
 }

@@ -1,22 +1,23 @@
 //! The loop's body, the same for the background worker (each step a transaction of its own) and for embed_pending() (all in the
 //! caller's): send what can be sent, take in what has come back.
 
-use crate::pg::call::{Called, Endpoint};
+use crate::pg::cache;
+use crate::pg::call::Called;
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::process;
 use crate::pg::ffi::spi;
 use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
+use crate::pg::usage;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
 use crate::worker::gather::{self, Busy, Gathered};
-use crate::worker::models::{Models, endpoint};
-use crate::worker::{finish, state};
-use autoembed_core::circuit::{Gate, Ticket};
-use autoembed_core::{Action, Failure, InputKind};
+use crate::worker::models::{Models, policy};
+use crate::worker::state;
+use autoembed_core::governor::{Gate, Ticket};
+use autoembed_core::{Action, Failure, Limits};
 use autoembed_http::Pool;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// Numbers below the highest that was claimed are looked through again this far: numbers commit out of order.
@@ -27,18 +28,21 @@ const BACKFILL_TURN: u64 = 4;
 const RESCAN: Duration = Duration::from_secs(1);
 /// Most looks into the queue before answers are taken in.
 const LOOKS: usize = 64;
-/// Rows that failed alone and are remembered.
-const REMEMBERED: usize = 10_000;
-/// What a model is asked when no row that has not failed is there to try it with.
-const PROBE: &str = "hello";
 
+/// Rows are not held for a model that may not be called for so long.
+const LONG: Duration = Duration::from_secs(5);
+
+mod flight;
 mod held;
+mod memory;
 
 struct Flight {
     /// `None`: a probe without rows.
     batch: Option<Batch>,
     stored: StoredModel,
     ticket: Ticket,
+    /// Rows, with their vectorizers, whose texts are on their way in this request.
+    followers: Vec<(i32, Item)>,
 }
 
 struct Returned {
@@ -64,6 +68,14 @@ pub struct Round {
     pub rest: Option<Duration>,
 }
 
+impl Round {
+    /// Something waits for a model that may be asked again after `pause`.
+    fn wait(&mut self, pause: Duration) {
+        self.backlog = true;
+        self.rest = Some(self.rest.map_or(pause, |rest| rest.min(pause)));
+    }
+}
+
 /// Work under way, between the queue and the models.
 pub struct Engine {
     in_session: bool,
@@ -75,6 +87,9 @@ pub struct Engine {
     /// What is known of the models.
     pub models: Models,
     flights: HashMap<u64, Flight>,
+    /// Texts that are on their way, and the flight that each is in.
+    flying: HashMap<cache::Key, u64>,
+    /// Parts of batches that failed.
     ready: VecDeque<(Batch, StoredModel)>,
     buffers: HashMap<(i32, i16), Vec<Item>>,
     hints: HashMap<(i32, i16), Hint>,
@@ -110,6 +125,7 @@ impl Engine {
             pool: Pool::new(1, process::waker()),
             models: Models::new(),
             flights: HashMap::new(),
+            flying: HashMap::new(),
             ready: VecDeque::new(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
@@ -173,7 +189,17 @@ impl Engine {
                 candidates.push_back((id, lane));
             }
         }
+        self.show_states()?;
         Ok(round)
+    }
+
+    /// Writes down which models cannot be called, where that has changed.
+    fn show_states(&mut self) -> Result<(), Caught> {
+        let changed = self.models.changed();
+        if changed.is_empty() || self.in_session {
+            return Ok(());
+        }
+        self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
     }
 
     /// Live lanes first, in rotation; now and then the slow lane goes first, so that it never starves.
@@ -200,18 +226,22 @@ impl Engine {
             self.resting.insert(id, Instant::now() + Duration::from_secs(5));
             return Ok(false);
         };
-        let max_inputs = match self.models.gate(&stored, work) {
+        self.look_up_budget(&stored, work)?;
+        let limits = match self.models.gate(&stored, work) {
             Gate::Wait(pause) => {
-                round.backlog = true;
-                round.rest = Some(round.rest.map_or(pause, |rest| rest.min(pause)));
+                round.wait(pause);
+                self.note_spent(&stored, work);
+                if pause >= LONG && self.models.get(&stored, work).governor.in_flight() == 0 {
+                    self.give_back_kept((id, lane))?;
+                }
                 return Ok(false);
             }
-            Gate::Open { max_inputs } => max_inputs,
+            Gate::Open(limits) => limits,
         };
-        let most = max_inputs.unwrap_or(usize::MAX).min(stored.model.limits.batch_inputs).max(1);
         let kept = self.buffers.get(&(id, lane)).map_or(0, Vec::len);
-        let limit = most.saturating_sub(kept).max(1).min(self.room.unwrap_or(usize::MAX));
-        let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, work)? };
+        let limit = limits.batch_inputs.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
+        let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
+        let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, &cut, work)? };
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
         }
@@ -221,20 +251,41 @@ impl Engine {
         round.settled += gathered.settled;
         let more = gathered.rest.is_none() && limit > 0 && gathered.claimed == limit;
         let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
-        let keep_last = more && items.len() < stored.model.limits.batch_inputs;
-        self.pack_and_send(id, lane, items, stored, max_inputs, keep_last, work, round);
+        let items = self.settle_known(id, &stored, items, round, work)?;
+        let keep_last = more && items.len() < limits.batch_inputs;
+        self.pack_and_send((id, lane), items, &stored, &limits, keep_last, work, round);
+        if self.note_spent(&stored, work) {
+            self.give_back_kept((id, lane))?;
+        }
         let more = more || gathered.walks_on;
         round.backlog |= more;
         Ok(more)
     }
 
-    fn look(&mut self, id: i32, lane: i16, limit: usize, work: &Work) -> Result<Gathered, Caught> {
+    fn look_up_budget(&mut self, stored: &StoredModel, work: &Work) -> Result<(), Caught> {
+        if self.models.wants_budget(stored, work) {
+            let used = self.step(|| usage::used_today(&stored.model.name))?;
+            self.models.set_budget(stored, work, used);
+        }
+        Ok(())
+    }
+
+    /// Whether the day's budget is used up; those who wait in a session are told.
+    fn note_spent(&mut self, stored: &StoredModel, work: &Work) -> bool {
+        let name = &stored.model.name;
+        let governor = &self.models.get(stored, work).governor;
+        let Some(failure) = state::spent(name, governor, &policy(stored, work)) else { return false };
+        self.last_failure = Some((name.clone(), failure));
+        true
+    }
+
+    fn look(&mut self, id: i32, lane: i16, limit: usize, cut: &Limits, work: &Work) -> Result<Gathered, Caught> {
         let now = Instant::now();
         let hint = self.hints.entry((id, lane)).or_insert(Hint { low: 0, rescan_at: now });
         let above = if hint.rescan_at <= now { 0 } else { hint.low };
         let busy = if lane == BACKFILL { self.busy(id) } else { Busy::default() };
         let gathered = self.step(|| match gather::load(id) {
-            Some(context) => gather::gather(&context, lane, above, limit, &busy, work),
+            Some(context) => gather::gather(&context, lane, above, limit, cut, &busy, work),
             None => Gathered::default(),
         })?;
         let took = now.elapsed();
@@ -253,11 +304,10 @@ impl Engine {
     #[allow(clippy::too_many_arguments)]
     fn pack_and_send(
         &mut self,
-        id: i32,
-        lane: i16,
+        (id, lane): (i32, i16),
         items: Vec<Item>,
-        stored: StoredModel,
-        max_inputs: Option<usize>,
+        stored: &StoredModel,
+        limits: &Limits,
         keep_last: bool,
         work: &Work,
         round: &mut Round,
@@ -265,201 +315,70 @@ impl Engine {
         // Rows that have failed alone go alone, so that they do not fail others again.
         let (alone, items): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| self.failed_alone.contains_key(&(id, item.key.clone())));
-        let (batches, rest) = pack_items(id, items, &stored.model.limits, max_inputs, keep_last);
+        let (batches, mut rest) = pack_items(id, items, limits, keep_last);
+        for batch in batches.into_iter().chain(alone.into_iter().map(|item| Batch::new(id, vec![item]))) {
+            // What may not go yet is packed anew, with what comes until it may.
+            if let Err(batch) = self.try_send(batch, stored, work, round) {
+                rest.extend(batch.items);
+            }
+        }
         if !rest.is_empty() {
             self.buffers.insert((id, lane), rest);
         }
-        self.ready.extend(batches.into_iter().map(|batch| (batch, stored.clone())));
-        for item in alone {
-            let (batches, _) = pack_items(id, vec![item], &stored.model.limits, None, false);
-            self.ready.extend(batches.into_iter().map(|batch| (batch, stored.clone())));
-        }
-        self.send_ready(work, round);
     }
 
     fn send_ready(&mut self, work: &Work, round: &mut Round) {
-        for _ in 0..self.ready.len() {
-            let Some((batch, stored)) = self.ready.pop_front() else { break };
-            match self.models.gate(&stored, work) {
-                Gate::Open { max_inputs } if max_inputs.is_none_or(|most| batch.texts.len() <= most) => {
-                    let failed_before = batch.texts.len() == 1
-                        && batch
-                            .items
-                            .iter()
-                            .all(|i| self.failed_alone.contains_key(&(batch.vectorizer, i.key.clone())));
-                    if max_inputs == Some(1) && failed_before {
-                        // Whether the model works cannot be learned from a row that may be at fault itself.
-                        self.launch(None, stored.clone(), work);
-                        self.ready.push_back((batch, stored));
-                    } else {
-                        self.launch(Some(batch), stored, work);
-                    }
-                    round.sent += 1;
-                }
-                Gate::Open { max_inputs: Some(most) } => {
-                    let limits = stored.model.limits;
-                    let (smaller, _) = pack_items(batch.vectorizer, batch.items, &limits, Some(most), false);
-                    for (i, batch) in smaller.into_iter().enumerate() {
-                        if i == 0 {
-                            self.launch(Some(batch), stored.clone(), work);
-                            round.sent += 1;
-                        } else {
-                            self.ready.push_back((batch, stored.clone()));
-                        }
-                    }
-                }
-                Gate::Open { max_inputs: None } => self.ready.push_back((batch, stored)),
-                Gate::Wait(pause) => {
-                    round.backlog = true;
-                    round.rest = Some(round.rest.map_or(pause, |rest| rest.min(pause)));
-                    self.ready.push_back((batch, stored));
-                }
-            }
-        }
-    }
-
-    fn launch(&mut self, batch: Option<Batch>, stored: StoredModel, work: &Work) {
-        let texts = batch.as_ref().map_or_else(|| vec![PROBE.to_string()], |batch| batch.texts.clone());
-        let ticket = self.models.sent(&stored.model.name, texts.len(), work);
-        self.next_flight += 1;
-        let flight = self.next_flight;
-        let endpoint = endpoint(&stored);
-        self.flights.insert(flight, Flight { batch, stored, ticket });
-        self.pool.resize(work.max_concurrent_requests.saturating_mul(self.models.len().max(1)));
-        self.pool.submit(move || {
-            let started = Instant::now();
-            let called = match endpoint {
-                Ok(endpoint) => call(&endpoint, &texts),
-                Err(failure) => Called { result: Err(failure), status: None },
+        let mut waiting = VecDeque::new();
+        while let Some((batch, stored)) = self.ready.pop_front() {
+            let limits = self.models.get(&stored, work).governor.limits(&stored.model.limits);
+            let limits = match self.models.gate(&stored, work) {
+                Gate::Open(limits) => limits,
+                Gate::Wait(_) => limits,
             };
-            Returned { flight, called, took: started.elapsed() }
-        });
-    }
-
-    /// Takes in one answer that has come; false: none has.
-    pub fn receive(&mut self, work: &Work) -> Result<bool, Caught> {
-        let returned = match self.pool.try_recv() {
-            Some(Ok(returned)) => returned,
-            Some(Err(_)) => return self.abandon_lost(work).map(|()| true),
-            None => return Ok(false),
-        };
-        let Some(flight) = self.flights.remove(&returned.flight) else { return Ok(true) };
-        let now = self.models.now();
-        let known = self.models.get(&flight.stored.model.name, work);
-        known.in_flight = known.in_flight.saturating_sub(1);
-        match returned.called.result {
-            Ok(answer) => {
-                known.circuit.on_success(now, flight.ticket);
-                if let Some(batch) = &flight.batch {
-                    let log = (returned.took, returned.called.status, answer.tokens);
-                    self.write(batch, &answer.vectors, log, work)?;
-                }
-            }
-            Err(failure) => {
-                let alone = flight.batch.as_ref().filter(|b| b.texts.len() == 1).and_then(|b| b.items.first());
-                let key = alone.zip(flight.batch.as_ref()).map(|(item, b)| (b.vectorizer, item.key.clone()));
-                let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
-                let verdict = known.circuit.on_failure(now, flight.ticket, &failure, before, finish::chance());
-                if let Some(key) = key.filter(|_| failure.action == Action::Retry) {
-                    if self.failed_alone.len() >= REMEMBERED {
-                        self.failed_alone.clear();
-                    }
-                    self.failed_alone.insert(key, now);
-                }
-                self.last_failure = Some((flight.stored.model.name.clone(), failure.clone()));
-                if let Some(batch) = flight.batch {
-                    let log = (returned.took, returned.called.status);
-                    self.failed(batch, flight.stored, failure, verdict.charge, log, work)?;
-                }
+            if batch.fits(&limits) {
+                waiting.extend(self.try_send(batch, &stored, work, round).err().map(|batch| (*batch, stored)));
+            } else {
+                let (smaller, _) = pack_items(batch.vectorizer, batch.items, &limits, false);
+                smaller.into_iter().rev().for_each(|batch| self.ready.push_front((batch, stored.clone())));
             }
         }
-        let changed = self.models.changed();
-        if !changed.is_empty() && !self.in_session {
-            self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))?;
-        }
-        Ok(true)
+        self.ready = waiting;
     }
 
-    fn write(
-        &mut self,
-        batch: &Batch,
-        vectors: &autoembed_core::Vectors,
-        (took, status, tokens): (Duration, Option<u16>, Option<u64>),
-        work: &Work,
-    ) -> Result<(), Caught> {
-        let written = self.step(|| {
-            let Some(context) = gather::load(batch.vectorizer) else {
-                finish::give_back(batch, Duration::from_secs(5));
-                return 0;
-            };
-            if context.stored.model.dimensions != vectors.dimensions {
-                finish::give_back(batch, Duration::ZERO);
-                return 0;
-            }
-            let rows = finish::write(&context, batch, vectors, work);
-            let entry = finish::entry(&context.stored.model.name, batch, rows, took, status, tokens, None);
-            queue::log(batch.vectorizer, &entry);
-            rows
-        });
-        match written {
-            Ok(rows) => {
-                self.written += rows as u64;
-                if rows < batch.items.len() {
-                    // Some rows may have been put back.
-                    self.forget_hints(batch.vectorizer);
-                    self.again_in(finish::LOCKED_PAUSE);
-                }
-                if !self.failed_alone.is_empty() {
-                    for item in &batch.items {
-                        self.failed_alone.remove(&(batch.vectorizer, item.key.clone()));
-                    }
-                }
-                Ok(())
-            }
-            Err(caught) => {
-                // The whole step failed, for instance at commit: the rows are free again after a while.
-                self.forget_hints(batch.vectorizer);
-                self.step(|| finish::give_back(batch, Duration::from_secs(5)))?;
-                Err(caught)
-            }
-        }
-    }
-
-    fn failed(
+    /// Sends a batch if it may go now, or something to find out whether its model works; the batch where it was not sent.
+    fn try_send(
         &mut self,
         batch: Batch,
-        stored: StoredModel,
-        failure: Failure,
-        charge: bool,
-        (took, status): (Duration, Option<u16>),
+        stored: &StoredModel,
         work: &Work,
-    ) -> Result<(), Caught> {
-        self.forget_hints(batch.vectorizer);
-        let entry = finish::entry(&stored.model.name, &batch, 0, took, status, None, Some(&failure));
-        let id = batch.vectorizer;
-        let split = failure.action == Action::Split;
-        let batch = if split {
-            match batch.bisect() {
-                Ok((left, right)) => {
-                    self.ready.push_front((right, stored.clone()));
-                    self.ready.push_front((left, stored));
-                    return self.step(|| queue::log(id, &entry)).map(|_| ());
-                }
-                Err(batch) => *batch,
+        round: &mut Round,
+    ) -> Result<(), Box<Batch>> {
+        match self.models.gate(stored, work) {
+            Gate::Wait(pause) => {
+                round.wait(pause);
+                return Err(Box::new(batch));
             }
-        } else {
-            batch
-        };
-        self.step(|| {
-            queue::log(id, &entry);
-            match failure.action {
-                Action::Reject | Action::Split => finish::reject(&batch, &failure),
-                Action::Retry if charge || failure.blames_input => finish::charge(&batch, &failure, work),
-                Action::Retry if batch.texts.len() == 1 => finish::give_back(&batch, work.retry_base),
-                Action::Retry | Action::SlowDown { .. } | Action::Halt => finish::give_back(&batch, Duration::ZERO),
+            Gate::Open(limits) if !batch.fits(&limits) => {
+                round.backlog = true;
+                return Err(Box::new(batch));
             }
-        })
-        .map(|_| ())
+            Gate::Open(_) => {}
+        }
+        if let Some(pause) = self.models.wait_for(stored, work, batch.load) {
+            round.wait(pause);
+            return Err(Box::new(batch));
+        }
+        let is_suspect = |item: &Item| self.failed_alone.contains_key(&(batch.vectorizer, item.key.clone()));
+        let is_suspect = batch.texts.len() == 1 && batch.items.iter().all(is_suspect);
+        round.sent += 1;
+        if is_suspect && self.models.is_probing(stored, work) {
+            // Whether the model works cannot be learned from a row that may be at fault itself.
+            self.launch(None, stored.clone(), work);
+            round.backlog = true;
+            return Err(Box::new(batch));
+        }
+        self.launch(Some(batch), stored.clone(), work);
+        Ok(())
     }
 
     fn again_in(&mut self, pause: Duration) {
@@ -475,17 +394,4 @@ impl Engine {
     pub fn is_halted(&self) -> bool {
         self.last_failure.as_ref().is_some_and(|(_, failure)| failure.action == Action::Halt)
     }
-}
-
-fn call(endpoint: &Endpoint, texts: &[String]) -> Called {
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    catch_unwind(AssertUnwindSafe(|| endpoint.call(InputKind::Document, &texts))).unwrap_or_else(|_| Called {
-        result: Err(Failure::new(
-            Action::Retry,
-            "internal",
-            "the call of the model panicked",
-            "This is a fault of autoembed; please report it with the server's log.",
-        )),
-        status: None,
-    })
 }

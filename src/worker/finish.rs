@@ -23,8 +23,17 @@ pub fn chance() -> f64 {
     crate::pg::ffi::process::random()
 }
 
-/// Writes the vectors of a batch and ends its jobs, in this transaction; the number of rows written.
-pub fn write(context: &Context, batch: &Batch, vectors: &Vectors, work: &Work) -> usize {
+/// What came of writing vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Rows that have their vector.
+    pub rows: usize,
+    /// Rows among them whose text was cut.
+    pub cut: usize,
+}
+
+/// Writes the vectors of a batch and ends its jobs, in this transaction.
+pub fn write(context: &Context, batch: &Batch, vectors: &Vectors, work: &Work) -> Written {
     let entries: Vec<Ready<'_>> = batch
         .items
         .iter()
@@ -43,7 +52,7 @@ pub fn clear(context: &Context, items: Vec<(Item, Option<Vec<u8>>)>, work: &Work
     settle(context, &entries, work);
 }
 
-fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> usize {
+fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     let id = context.vectorizer.id;
     // The jobs go first: who does not hold them any more writes nothing. What is not written comes back below, in the same
     // transaction.
@@ -58,14 +67,15 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> usize {
     } else {
         vec![Outcome::Locked; to_write.len()]
     };
-    let mut written = 0;
+    let mut written = Written::default();
     let mut done_keys = Vec::new();
     let mut stale: Vec<&Item> = Vec::new();
     let mut refused: Option<Caught> = None;
     for ((item, _, vector), outcome) in entries.iter().zip(outcomes) {
         match outcome {
             Outcome::Written => {
-                written += usize::from(vector.is_some());
+                written.rows += usize::from(vector.is_some());
+                written.cut += usize::from(vector.is_some() && item.is_cut);
                 done_keys.push(item.key.clone());
             }
             Outcome::Gone => {}
@@ -182,29 +192,57 @@ pub fn reject(batch: &Batch, failure: &Failure) {
     }
 }
 
+/// A text is longer than the model takes, and must not be cut.
+pub fn too_long(id: i32, item: &Item, model: &str, most: usize) {
+    let failure = Failure::new(
+        Action::Reject,
+        "too_long",
+        &format!("the text has about {} tokens, model \"{model}\" takes {most}", item.tokens),
+        "Shorten the text, or use a model with options => '{\"too_long\": \"truncate\"}'; then call autoembed.retry_failed().",
+    );
+    give_up(id, item, &failure);
+}
+
 fn give_up(id: i32, item: &Item, failure: &Failure) {
     if !queue::complete(id, item.jobs.iter()).is_empty() {
         queue::fail(id, &item.key, item.attempts(), &failure.code, &failure.message, &failure.hint);
     }
 }
 
-/// The request log's entry for a call.
-pub fn entry(
-    model: &str,
-    batch: &Batch,
-    rows: usize,
-    took: Duration,
-    status: Option<u16>,
-    tokens: Option<u64>,
-    failure: Option<&Failure>,
-) -> Logged {
-    Logged {
-        model: model.to_string(),
-        inputs: batch.texts.len() as i32,
-        rows: rows as i32,
-        tokens: tokens.map(|t| t as i64),
-        ms: took.as_secs_f32() * 1000.0,
-        status: status.map(i32::from),
-        error_code: failure.map(|f| f.code.clone()),
+/// One request, as far as the log tells of it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The model's name.
+    pub model: String,
+    /// From sending to the answer.
+    pub took: Duration,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// Tokens, as the server counted or as estimated.
+    pub tokens: Option<u64>,
+    /// US dollars.
+    pub cost: f64,
+}
+
+impl Call {
+    /// The log's entry for a request of `inputs` texts.
+    pub fn entry(&self, inputs: usize, written: Written, failure: Option<&Failure>) -> Logged {
+        Logged {
+            model: self.model.clone(),
+            inputs: inputs as i32,
+            rows: written.rows as i32,
+            cached: 0,
+            truncated: written.cut as i32,
+            tokens: self.tokens.and_then(|t| i64::try_from(t).ok()),
+            cost: self.cost,
+            ms: self.took.as_secs_f32() * 1000.0,
+            status: self.status.map(i32::from),
+            error_code: failure.map(|f| f.code.clone()),
+        }
+    }
+
+    /// The entry for `texts` texts that needed no request.
+    pub fn known(&self, texts: usize, written: Written) -> Logged {
+        Logged { cached: texts as i32, ..self.entry(0, written, None) }
     }
 }

@@ -7,9 +7,12 @@ use crate::pg::ffi::locks;
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
 use crate::pg::source::{self, Found, Target};
-use crate::worker::batch::{Item, cut};
+use crate::worker::batch::Item;
 use crate::worker::finish;
 use crate::worker::state;
+use autoembed_core::hash::CacheKeys;
+use autoembed_core::model::TooLong;
+use autoembed_core::{InputKind, Limits};
 use pgrx::PgSqlErrorCode;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -153,7 +156,16 @@ impl Busy {
 
 /// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
 /// are on their way already (`busy`) need nothing more.
-pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &Busy, work: &Work) -> Gathered {
+/// Texts are cut by `cut`.
+pub fn gather(
+    context: &Context,
+    lane: i16,
+    above: i64,
+    limit: usize,
+    cut: &Limits,
+    busy: &Busy,
+    work: &Work,
+) -> Gathered {
     let id = context.vectorizer.id;
     if !context.lock() {
         return Gathered { rest: Some(IN_USE), ..Gathered::default() };
@@ -190,7 +202,7 @@ pub fn gather(context: &Context, lane: i16, above: i64, limit: usize, busy: &Bus
     let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
     match read(context, &keys, max_chars) {
         Ok(found) => {
-            sort_out(context, rows, found, busy, work, &mut gathered);
+            sort_out(context, rows, found, max_chars, cut, busy, work, &mut gathered);
             if gathered.items.is_empty() {
                 state::unblock_vectorizer(id);
             }
@@ -280,15 +292,19 @@ fn by_row(jobs: Vec<Job>) -> Vec<Vec<Job>> {
     rows
 }
 
+#[allow(clippy::too_many_arguments)]
 fn sort_out(
     context: &Context,
     rows: Vec<Vec<Job>>,
     found: Vec<Row>,
+    max_chars: i32,
+    cut: &Limits,
     busy: &Busy,
     work: &Work,
     gathered: &mut Gathered,
 ) {
     let id = context.vectorizer.id;
+    let cache_keys = CacheKeys::new(&context.stored.model, InputKind::Document);
     let mut ended: Vec<Job> = Vec::new();
     let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
     for (jobs, found) in rows.into_iter().zip(found) {
@@ -299,7 +315,7 @@ fn sort_out(
                 continue;
             }
             Row::Raised(caught) => {
-                let item = Item { key: jobs[0].key.clone(), jobs, text: String::new(), hash: Vec::new() };
+                let item = Item::new(jobs, String::new(), Vec::new());
                 finish::raised(id, &item, &caught, work);
                 gathered.settled += 1;
                 continue;
@@ -310,21 +326,47 @@ fn sort_out(
             ended.extend(jobs);
             continue;
         }
-        let key = jobs[0].key.clone();
         match found.text.filter(|text| !text.trim().is_empty()) {
             None => {
-                let item = Item { key, jobs, text: String::new(), hash: Vec::new() };
-                to_clear.push((item, found.hash));
+                to_clear.push((Item::new(jobs, String::new(), Vec::new()), found.hash));
             }
             Some(text) => {
-                let (text, _) = cut(text, &context.stored.model.limits);
-                gathered.items.push(Item { key, jobs, text, hash: found.hash.unwrap_or_default() });
+                let is_longer = text.len() >= max_chars as usize && text.chars().count() >= max_chars as usize;
+                let mut item = Item::new(jobs, text, found.hash.unwrap_or_default());
+                if fit(context, &mut item, is_longer, cut, &cache_keys) {
+                    gathered.items.push(item);
+                } else {
+                    finish::too_long(id, &item, &context.stored.model.name, cut.input_tokens);
+                    gathered.settled += 1;
+                }
             }
         }
     }
     gathered.settled += ended.len() + to_clear.len();
     queue::complete(id, ended.iter());
     finish::clear(context, to_clear, work);
+}
+
+/// Makes an item ready to be sent; false: its text must not be cut and is far too long. What is little too long by the
+/// estimate is left to the server. `is_longer`: only its beginning was read.
+fn fit(context: &Context, item: &mut Item, is_longer: bool, cut: &Limits, keys: &CacheKeys) -> bool {
+    let model = &context.stored.model;
+    match model.too_long() {
+        TooLong::Truncate => {
+            item.cut(cut.input_tokens);
+            item.is_cut |= is_longer;
+        }
+        TooLong::Fail if is_longer || item.tokens.saturating_mul(2) > cut.input_tokens.saturating_mul(3) => {
+            return false;
+        }
+        TooLong::Fail => {}
+    }
+    // Who asks for a row to be embedded again wants no remembered vector.
+    let is_forced = item.jobs.iter().any(|job| job.lane == queue::BACKFILL && !job.if_missing);
+    if model.provider.is_remote() && !is_forced {
+        item.memory = Some((context.table.owner, keys.of(&item.text)));
+    }
+    true
 }
 
 /// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand; whether there are

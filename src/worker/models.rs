@@ -1,22 +1,33 @@
-//! What a process knows of the models it calls: how they do, and how many requests are under way.
+//! What a process knows of the models it calls: one governor each, and what was last written down of it.
 
-use crate::pg::call::{self, Endpoint};
 use crate::pg::catalog::StoredModel;
 use crate::pg::settings::Work;
-use crate::worker::state::Shown;
-use autoembed_core::Failure;
-use autoembed_core::circuit::{Circuit, Config, Gate, Ticket};
+use crate::pg::{keys, usage};
+use crate::worker::state::{self, Shown};
+use autoembed_core::circuit::{self, Config, State};
+use autoembed_core::governor::{Gate, Governor, Policy, Ticket};
+use autoembed_core::learned::Load;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+/// What others have spent is looked up so often.
+const BUDGET_AGE: Duration = Duration::from_secs(2);
+/// How often the key of a blocked model is looked at: whether it was changed.
+const KEY_AGE: Duration = Duration::from_secs(1);
+
 /// One model.
 pub struct Known {
-    /// Whether it may be asked now.
-    pub circuit: Circuit,
-    /// Requests under way.
-    pub in_flight: usize,
-    /// What was last written down of it.
-    pub shown: Shown,
+    /// Decides whether it is called.
+    pub governor: Governor,
+    /// As of the last look.
+    policy: Policy,
+    shown: Shown,
+    /// How it is defined, to see that it was changed.
+    definition: Definition,
+    /// The key it was blocked with.
+    key: Option<[u8; 32]>,
+    key_at: Option<Instant>,
+    budget_at: Option<Instant>,
 }
 
 /// All models that this process has called.
@@ -25,46 +36,121 @@ pub struct Models {
     known: HashMap<String, Known>,
 }
 
+/// What a model's owner and the settings allow.
+pub fn policy(stored: &StoredModel, work: &Work) -> Policy {
+    Policy {
+        limits: stored.model.limits,
+        per_minute: stored.per_minute,
+        daily_token_budget: stored.daily_token_budget,
+        max_concurrent: stored.max_concurrent_requests.unwrap_or(usize::MAX).min(work.max_concurrent_requests),
+        timeout: stored.model.timeout,
+        day: usage::today(),
+    }
+}
+
+fn governor(work: &Work) -> Governor {
+    let longest = work.retry_max.min(Duration::from_secs(60)).max(work.retry_base);
+    Governor::new(Config { base: work.retry_base, max: longest, ..Config::default() })
+}
+
 impl Models {
     /// None yet.
     pub fn new() -> Models {
         Models { started: Instant::now(), known: HashMap::new() }
     }
 
-    /// The clock of the circuits.
+    /// The clock of the governors.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What is known of `model`.
-    pub fn get(&mut self, model: &str, work: &Work) -> &mut Known {
-        self.known.entry(model.to_string()).or_insert_with(|| {
-            let longest = work.retry_max.min(Duration::from_secs(60)).max(work.retry_base);
-            Known {
-                circuit: Circuit::new(Config { base: work.retry_base, max: longest, ..Config::default() }),
-                in_flight: 0,
-                shown: None,
+    /// What is known of a model, as it is defined now.
+    pub fn get(&mut self, stored: &StoredModel, work: &Work) -> &mut Known {
+        let now = self.now();
+        let policy = policy(stored, work);
+        let known = self.known.entry(stored.model.name.clone()).or_insert_with(|| Known {
+            governor: governor(work),
+            policy,
+            shown: None,
+            definition: Definition::default(),
+            key: None,
+            key_at: None,
+            budget_at: None,
+        });
+        let definition = definition_of(stored);
+        if known.definition != definition {
+            // At another place, or another model there: nothing that was learned holds.
+            if known.definition.place != definition.place && known.governor.in_flight() == 0 {
+                known.governor = governor(work);
             }
-        })
+            known.governor.try_now(now);
+            known.budget_at = None;
+            known.definition = definition;
+        }
+        known.policy = policy;
+        known
     }
 
-    /// Whether a request to `stored` may go out now, and with how many inputs at most.
+    /// Whether a request to a model may be made up now, and how large.
     pub fn gate(&mut self, stored: &StoredModel, work: &Work) -> Gate {
         let now = self.now();
-        let most = stored.max_concurrent_requests.unwrap_or(usize::MAX).min(work.max_concurrent_requests);
-        let known = self.get(&stored.model.name, work);
-        if known.in_flight >= most {
-            return Gate::Wait(Duration::from_secs(60));
-        }
-        known.circuit.may_send(now)
+        let known = self.get(stored, work);
+        known.look_at_key(stored, now);
+        let policy = known.policy;
+        known.governor.gate(now, &policy)
     }
 
-    /// Notes that a request of `inputs` texts goes out.
-    pub fn sent(&mut self, model: &str, inputs: usize, work: &Work) -> Ticket {
+    /// How long a batch of this size has to wait though the gate is open.
+    pub fn wait_for(&mut self, stored: &StoredModel, work: &Work, load: Load) -> Option<Duration> {
         let now = self.now();
-        let known = self.get(model, work);
-        known.in_flight += 1;
-        known.circuit.on_send(now, inputs)
+        let known = self.get(stored, work);
+        let policy = known.policy;
+        known.governor.wait_for(now, &policy, load)
+    }
+
+    /// Whether the next request tells if the model works at all: only one text may go.
+    pub fn is_probing(&mut self, stored: &StoredModel, work: &Work) -> bool {
+        let now = self.now();
+        let circuit = self.get(stored, work).governor.circuit();
+        circuit.may_send(now) == circuit::Gate::Open { max_inputs: Some(1) }
+    }
+
+    /// Notes that a request goes out.
+    pub fn sent(&mut self, stored: &StoredModel, work: &Work, load: Load) -> Ticket {
+        let now = self.now();
+        let known = self.get(stored, work);
+        let policy = known.policy;
+        known.governor.on_send(now, &policy, load)
+    }
+
+    /// Whether it is time to look up what was spent today.
+    pub fn wants_budget(&mut self, stored: &StoredModel, work: &Work) -> bool {
+        stored.daily_token_budget.is_some()
+            && self.get(stored, work).budget_at.is_none_or(|at| at.elapsed() > BUDGET_AGE)
+    }
+
+    /// What was spent today, by all.
+    pub fn set_budget(&mut self, stored: &StoredModel, work: &Work, used: u64) {
+        let known = self.get(stored, work);
+        known.governor.set_used_today(known.policy.day, used);
+        known.budget_at = Some(Instant::now());
+    }
+
+    /// Sessions have called models themselves.
+    pub fn note_others(&mut self, entries: &[autoembed_core::usage::Entry]) {
+        let now = self.now();
+        for entry in entries {
+            if let Some(known) = self.known.get_mut(&entry.model) {
+                let policy = known.policy;
+                known.governor.on_others(now, &policy, entry.usage.requests, entry.usage.tokens);
+            }
+        }
+    }
+
+    /// Settings were changed: what is blocked is tried at once.
+    pub fn try_all_now(&mut self) {
+        let now = self.now();
+        self.known.values_mut().for_each(|known| known.governor.try_now(now));
     }
 
     /// Names of the models whose state is to be written down again, with it.
@@ -72,7 +158,7 @@ impl Models {
         let now = self.now();
         let mut changed = Vec::new();
         for (name, known) in &mut self.known {
-            let shown = crate::worker::state::shown(&known.circuit, now);
+            let shown = state::shown(name, &known.governor, &known.policy, now);
             if shown != known.shown {
                 known.shown.clone_from(&shown);
                 changed.push((name.clone(), shown));
@@ -87,7 +173,37 @@ impl Models {
     }
 }
 
-/// Finds key and connection of a model.
-pub fn endpoint(stored: &StoredModel) -> Result<Endpoint, Failure> {
-    call::endpoint(stored)
+impl Known {
+    /// A model that was blocked with one key is tried at once with another.
+    fn look_at_key(&mut self, stored: &StoredModel, now: Duration) {
+        if !matches!(self.governor.circuit().state(now), State::Blocked { .. }) {
+            self.key_at = None;
+            return;
+        }
+        if self.key_at.is_some_and(|at| at.elapsed() < KEY_AGE) {
+            return;
+        }
+        let key = keys::fingerprint(stored);
+        if self.key_at.is_some() && self.key != key {
+            self.governor.try_now(now);
+        }
+        self.key = key;
+        self.key_at = Some(Instant::now());
+    }
+}
+
+/// What a change of a model is seen by.
+#[derive(PartialEq, Default)]
+struct Definition {
+    place: String,
+    rest: String,
+}
+
+fn definition_of(stored: &StoredModel) -> Definition {
+    let model = &stored.model;
+    let StoredModel { api_key_env, api_key_file, daily_token_budget, .. } = stored;
+    Definition {
+        place: format!("{} {} {:?}", model.provider, model.remote, model.url),
+        rest: format!("{} {api_key_env:?} {api_key_file:?} {daily_token_budget:?} {:?}", model.options, model.limits),
+    }
 }

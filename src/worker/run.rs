@@ -2,8 +2,8 @@
 
 use crate::pg::catalog;
 use crate::pg::ffi::{catch, locks, process, utility};
-use crate::pg::queue;
 use crate::pg::settings::{self, Work};
+use crate::pg::{queue, usage};
 use crate::worker::engine::{Engine, Round};
 use crate::worker::{index, keep, state};
 use pgrx::prelude::*;
@@ -109,6 +109,7 @@ impl Loop {
             self.work = settings::work();
             self.engine.look_everywhere();
             self.engine.wake_resting();
+            self.engine.models.try_all_now();
         }
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_AROUND;
@@ -122,6 +123,11 @@ impl Loop {
                 }
                 Ok(None) => return false,
                 Ok(Some(_)) | Err(_) => {}
+            }
+            if usage::is_any_noted()
+                && let Ok(noted) = catch::transaction(usage::fold)
+            {
+                self.engine.models.note_others(&noted);
             }
             if utility::a_table_changed() {
                 self.keep_at = self.keep_at.min(Instant::now());

@@ -2,7 +2,9 @@
 
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
-use autoembed_core::circuit::{Circuit, State};
+use autoembed_core::circuit::{Reason, State};
+use autoembed_core::governor::{Governor, Policy};
+use autoembed_core::{Action, Failure};
 use std::time::Duration;
 
 /// Notes why a vectorizer's table cannot be read or written.
@@ -37,17 +39,32 @@ pub fn unblock_definition(id: i32) {
 /// What is written down of a model: nothing, or (state, code, message, hint).
 pub type Shown = Option<(&'static str, String, String, String)>;
 
+/// Pauses that are over sooner than this are not worth a word.
+const SHORT: Duration = Duration::from_secs(2);
+
 /// What is to be written down of a model.
-pub fn shown(circuit: &Circuit, now: Duration) -> Shown {
-    match circuit.state(now) {
-        State::Blocked { reason, .. } => {
-            Some(("blocked", reason.code.clone(), reason.message.clone(), reason.hint.clone()))
-        }
-        State::Paused { reason, .. } => {
-            Some(("waiting", reason.code.clone(), reason.message.clone(), reason.hint.clone()))
-        }
+pub fn shown(model: &str, governor: &Governor, policy: &Policy, now: Duration) -> Shown {
+    let of = |state, reason: &Reason| Some((state, reason.code.clone(), reason.message.clone(), reason.hint.clone()));
+    if let Some(failure) = spent(model, governor, policy) {
+        return of("blocked", &Reason::from(&failure));
+    }
+    match governor.circuit().state(now) {
+        State::Blocked { reason, .. } => of("blocked", reason),
+        State::Paused { reason, .. } => of("waiting", reason),
+        State::Slowed { until, reason } if until.saturating_sub(now) > SHORT => of("waiting", reason),
         State::Slowed { .. } | State::Recovering { .. } | State::Open => None,
     }
+}
+
+/// That the day's budget is used up, where it is.
+pub fn spent(model: &str, governor: &Governor, policy: &Policy) -> Option<Failure> {
+    let (used, budget) = governor.spent(policy).zip(policy.daily_token_budget)?;
+    Some(Failure::new(
+        Action::Halt,
+        "daily_token_budget",
+        &format!("the daily token budget of model \"{model}\" leaves no room: {used} of {budget} tokens are used"),
+        "it goes on at 00:00 UTC, or when a superuser raises daily_token_budget in autoembed.models",
+    ))
 }
 
 /// Writes down the state of a model.

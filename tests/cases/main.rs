@@ -7,19 +7,27 @@
 
 mod altered;
 mod decoys;
+mod doorman;
 mod dumps;
 mod errors;
 mod faults;
 mod harness;
+mod hosts;
 mod inputs;
 mod keys;
 mod lifecycle;
 mod manual;
+mod memory;
 mod options;
 mod outage;
+mod pace;
 mod partitions;
+mod providers;
 mod quickstart;
 mod rights;
 mod search;
+mod secrets;
+mod sizes;
+mod spending;
 mod stale;
 mod writes;

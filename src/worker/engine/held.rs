@@ -16,7 +16,9 @@ impl Engine {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
         let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(move |b| b.vectorizer == id);
         let kept = self.buffers.iter().filter(move |((of, _), _)| *of == id).flat_map(|(_, items)| items);
-        batches.flat_map(|batch| &batch.items).chain(kept)
+        let followers = self.flights.values().flat_map(|flight| &flight.followers);
+        let followers = followers.filter(move |(of, _)| *of == id).map(|(_, item)| item);
+        batches.flat_map(|batch| &batch.items).chain(kept).chain(followers)
     }
 
     pub(super) fn busy(&self, id: i32) -> Busy {
@@ -31,7 +33,8 @@ impl Engine {
     fn vectorizers(&self) -> HashSet<i32> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
         let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).map(|batch| batch.vectorizer);
-        batches.chain(self.buffers.keys().map(|(id, _)| *id)).collect()
+        let followers = self.flights.values().flat_map(|flight| flight.followers.iter().map(|(id, _)| *id));
+        batches.chain(self.buffers.keys().map(|(id, _)| *id)).chain(followers).collect()
     }
 
     /// Makes the leases of what is on its way last, long before they run out.
@@ -68,25 +71,38 @@ impl Engine {
         self.step(|| give_all_back(&batches, &kept))
     }
 
+    /// Gives back what is kept for one lane of a vectorizer.
+    pub(super) fn give_back_kept(&mut self, place: (i32, i16)) -> Result<(), Caught> {
+        match self.buffers.remove(&place) {
+            Some(items) => self.step(|| give_all_back(&[], &[(place.0, items)])),
+            None => Ok(()),
+        }
+    }
+
     /// A call ended without telling which one it was: when none is under way any more, what is still waited for is lost.
     pub(super) fn abandon_lost(&mut self, work: &Work) -> Result<(), Caught> {
         if self.pool.in_flight() > 0 {
             return Ok(());
         }
-        let mut batches = Vec::new();
+        let (now, mut batches, mut followers) = (self.models.now(), Vec::new(), Vec::new());
+        self.flying.clear();
         for (_, flight) in std::mem::take(&mut self.flights) {
-            let known = self.models.get(&flight.stored.model.name, work);
-            known.in_flight = known.in_flight.saturating_sub(1);
-            known.circuit.on_abandon(flight.ticket);
+            self.models.get(&flight.stored, work).governor.on_abandon(flight.ticket, now);
+            followers.extend(flight.followers);
             batches.extend(flight.batch);
         }
+        self.keep_again(followers);
         self.step(|| give_all_back(&batches, &[]))
     }
 
     /// Gives everything back that is claimed; answers that are still to come count for nothing.
     pub fn let_go(&mut self) -> Result<(), Caught> {
         let mut batches: Vec<Batch> = self.ready.drain(..).map(|(batch, _)| batch).collect();
-        batches.extend(std::mem::take(&mut self.flights).into_values().filter_map(|flight| flight.batch));
+        self.flying.clear();
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            batches.extend(flight.batch);
+            self.keep_again(flight.followers);
+        }
         let kept: Vec<(i32, Vec<Item>)> = self.buffers.drain().map(|((id, _), items)| (id, items)).collect();
         self.step(|| give_all_back(&batches, &kept))
     }

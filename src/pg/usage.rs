@@ -1,0 +1,127 @@
+//! What calling models has cost, counted per model and day.
+//!
+//! The worker's requests are in the request log. What sessions use (`embed()`, searches) cannot be written into a table:
+//! they may be in a read-only transaction, or roll back what was spent nevertheless. They append a line to a file, which the worker
+//! adds up: [`note`] and [`fold`]. Where the process dies: a line that was not written, or lines that were read and not
+//! added, are lost, a second's worth at most; nothing is counted twice.
+
+use crate::pg::ffi::process;
+use crate::pg::ffi::rights::{as_extension, as_queue};
+use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use autoembed_core::usage::{Entry, Usage, sum_up};
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Without a worker the file ends here: what comes then is not counted.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// 2000-01-01, from which PostgreSQL counts days, in days from 1970-01-01.
+pub const POSTGRES_EPOCH: i32 = 10_957;
+const SECONDS_A_DAY: u64 = 86_400;
+
+thread_local! {
+    /// What could not be written because the worker was reading.
+    static UNWRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Today, counted from 1970-01-01 in UTC.
+pub fn today() -> i32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i32::try_from(seconds / SECONDS_A_DAY).unwrap_or(i32::MAX)
+}
+
+// Beside the statistics of other extensions: a folder that backups leave out.
+fn path() -> String {
+    format!("pg_stat_tmp/autoembed.{}", process::database().to_u32())
+}
+
+fn open(create: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(create).mode(0o600).open(path())
+}
+
+/// Counts what this session has used of a model. Never fails, never waits.
+pub fn note(model: &str, usage: Usage) {
+    let line = Entry { model: model.to_string(), day: today(), usage }.to_line();
+    UNWRITTEN.with_borrow_mut(|unwritten| {
+        unwritten.push_str(&line);
+        // One write each, so that lines of several sessions do not mix.
+        if append(unwritten).is_ok() || unwritten.len() > 64 * 1024 {
+            unwritten.clear();
+        }
+    });
+}
+
+fn append(lines: &str) -> io::Result<()> {
+    let mut file = open(true)?;
+    file.try_lock_shared().map_err(io::Error::from)?;
+    if file.metadata()?.len() < MAX_BYTES {
+        file.write_all(lines.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What sessions have noted and nobody has added up.
+pub fn noted() -> Vec<Entry> {
+    let mut text = String::new();
+    if let Ok(mut file) = open(false) {
+        let _ = file.read_to_string(&mut text);
+    }
+    sum_up(&text)
+}
+
+/// Whether there is anything to fold.
+pub fn is_any_noted() -> bool {
+    std::fs::metadata(path()).is_ok_and(|file| file.len() > 0)
+}
+
+/// Adds up what sessions have noted, in this transaction; gives it. For the worker alone.
+pub fn fold() -> Vec<Entry> {
+    let entries = take().unwrap_or_default();
+    const SQL: &str = "INSERT INTO autoembed.usage_day AS u (model, day, requests, inputs, tokens, cost, errors, cache_hits) \
+         VALUES ($1, date '1970-01-01' + $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (model, day) DO UPDATE SET \
+         requests = u.requests + EXCLUDED.requests, inputs = u.inputs + EXCLUDED.inputs, tokens = u.tokens + EXCLUDED.tokens, \
+         cost = u.cost + EXCLUDED.cost, errors = u.errors + EXCLUDED.errors, cache_hits = u.cache_hits + EXCLUDED.cache_hits";
+    as_queue(|| {
+        for Entry { model, day, usage } in &entries {
+            let count = |number: u64| Arg::new(i64::try_from(number).unwrap_or(i64::MAX));
+            let values = [
+                Arg::new(model.clone()),
+                Arg::new(*day),
+                count(usage.requests),
+                count(usage.inputs),
+                count(usage.tokens),
+                Arg::new(usage.cost),
+                count(usage.errors),
+                count(usage.cache_hits),
+            ];
+            spi::planned(SQL, &values, Mode::Write, |_| ());
+        }
+    });
+    entries
+}
+
+/// Reads the file and empties it, while nobody can write to it.
+fn take() -> io::Result<Vec<Entry>> {
+    let mut file = open(false)?;
+    file.try_lock().map_err(io::Error::from)?;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    (&file).take(2 * MAX_BYTES).read_to_end(&mut bytes)?;
+    file.set_len(0)?;
+    Ok(sum_up(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Tokens of a model that were used today, as far as they are written down; with what sessions have noted.
+pub fn used_today(model: &str) -> u64 {
+    const SQL: &str = "SELECT COALESCE((SELECT sum(t.tokens) FROM autoembed.request t WHERE t.model = $1 \
+           AND t.at >= timezone('UTC', (date '1970-01-01' + $2)::timestamp)), 0)::bigint \
+         + COALESCE((SELECT u.tokens FROM autoembed.usage_day u WHERE u.model = $1 AND u.day = date '1970-01-01' + $2), 0)";
+    let day = today();
+    let written = as_extension(|| {
+        spi::first(SQL, args![model.to_string(), day], Mode::Read, |row| row.or_default::<i64>(1)).unwrap_or(0)
+    });
+    let noted = noted().into_iter().filter(|entry| entry.day == day && entry.model == model);
+    (written.max(0) as u64).saturating_add(noted.map(|entry| entry.usage.tokens).sum())
+}

@@ -1,0 +1,117 @@
+//! Equal texts cost one input: in one batch, while on their way, and while they are remembered.
+
+use autoembed_tests::Site;
+use autoembed_tests::site::PATIENCE;
+
+fn hits(site: &mut Site) -> i64 {
+    site.db.int("SELECT COALESCE(sum(cache_hits), 0) FROM autoembed.usage WHERE model = 'stub'")
+}
+
+#[test]
+fn a_text_that_comes_again_is_not_sent_again() {
+    let mut site = Site::with_messages();
+    site.db.run("INSERT INTO messages (content) VALUES ('the same'), ('another'), ('the same')");
+    site.settle("messages", "content");
+    site.db.run("INSERT INTO messages (content) VALUES ('the same'), ('the same')");
+    site.settle("messages", "content");
+    site.db.run("UPDATE messages SET content = 'another' WHERE id = 1");
+    site.settle("messages", "content");
+    let mut inputs = site.inputs();
+    inputs.sort();
+    assert_eq!(inputs, ["another", "the same"]);
+    site.until_idle("messages");
+    assert_eq!(site.status("embedded", "messages"), "6");
+    assert_eq!(hits(&mut site), 2, "one text in one batch of two equal ones, and one more");
+    assert_eq!(site.db.text("SELECT sum(inputs) || ' ' || sum(cached) FROM autoembed.requests"), "2 2");
+}
+
+#[test]
+fn a_text_that_is_on_its_way_is_not_sent_again() {
+    let mut site = Site::with_messages();
+    site.stub.hold();
+    site.db.run("INSERT INTO messages (content) VALUES ('the same')");
+    site.wait_held(1);
+    site.db.run("INSERT INTO messages (content) VALUES ('the same'), ('another'), ('the same')");
+    site.wait_held(2);
+    assert_eq!(site.inputs(), ["the same", "another"]);
+    site.stub.release();
+    assert_eq!(site.settle("messages", "content"), 4);
+    assert_eq!(site.inputs(), ["the same", "another"]);
+}
+
+/// Rows that waited for another's answer are not lost when there is none.
+#[test]
+fn a_failed_request_leaves_its_followers_in_the_queue() {
+    let mut site = Site::with_messages();
+    site.stub.hold();
+    site.db.run("INSERT INTO messages (content) VALUES ('the same')");
+    site.wait_held(1);
+    site.db.run("INSERT INTO messages (content) VALUES ('the same'), ('another')");
+    site.wait_held(2);
+    let port = site.stub_gone();
+    site.until_state("messages", "active: waiting");
+    site.stub_back(port);
+    assert_eq!(site.settle("messages", "content"), 3);
+    assert_eq!(site.failed("messages"), 0);
+    // The same when the worker dies meanwhile.
+    site.stub.hold();
+    site.db.run("INSERT INTO messages (content) VALUES ('once more')");
+    site.wait_held(1);
+    site.db.run("INSERT INTO messages (content) VALUES ('once more'), ('and another')");
+    site.wait_held(2);
+    let worker = site.cluster.wait_worker(autoembed_tests::site::DATABASE, PATIENCE);
+    site.db.run(&format!("SELECT pg_terminate_backend({worker})"));
+    site.stub.release();
+    assert_eq!(site.settle("messages", "content"), 6);
+}
+
+#[test]
+fn what_another_owner_was_told_is_not_remembered_for_me() {
+    let mut site = Site::with_messages();
+    site.db.run("CREATE ROLE tenant LOGIN; GRANT CREATE ON SCHEMA public TO tenant");
+    let mut tenant = site.session_as("tenant");
+    tenant.run("CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body', 'stub')");
+    site.db.run("INSERT INTO messages (content) VALUES ('the same')");
+    site.settle("messages", "content");
+    tenant.run("INSERT INTO notes VALUES (1, 'the same')");
+    site.settle("notes", "body");
+    assert_eq!(site.inputs(), ["the same", "the same"]);
+}
+
+#[test]
+fn a_cache_of_no_size_remembers_nothing() {
+    let mut site = Site::builder().setting("autoembed.cache_size", "0").start();
+    site.messages("");
+    for _ in 0..2 {
+        site.db.run("INSERT INTO messages (content) VALUES ('the same')");
+        site.settle("messages", "content");
+        site.db.run("SELECT autoembed.embed('a query', 'stub')");
+    }
+    assert_eq!(site.inputs(), ["the same", "a query", "the same", "a query"]);
+    assert_eq!(hits(&mut site), 0);
+}
+
+#[test]
+fn who_asks_for_it_gets_a_new_vector() {
+    let mut site = Site::with_messages();
+    site.db.run("INSERT INTO messages (content) VALUES ('the same')");
+    site.settle("messages", "content");
+    site.stub.reset_stats();
+    site.db.run("SELECT autoembed.backfill('messages', force => true)");
+    assert!(site.db.yes("SELECT autoembed.wait('messages')"));
+    assert_eq!(site.inputs(), ["the same"]);
+}
+
+#[test]
+fn searches_remember_what_they_asked() {
+    let mut site = Site::with_messages();
+    for _ in 0..3 {
+        site.db.run("SELECT * FROM similar_messages('a query'); SELECT autoembed.embed('a query', 'stub')");
+    }
+    assert_eq!(site.inputs(), ["a query"]);
+    assert_eq!(hits(&mut site), 5);
+    // What is stored and what is searched for may be embedded differently.
+    site.db.run("INSERT INTO messages (content) VALUES ('a query')");
+    site.settle("messages", "content");
+    assert_eq!(site.inputs().len(), 2);
+}
