@@ -3,12 +3,13 @@
 #[cfg(test)]
 mod tests {
     use crate::pg::queue::Job;
-    use crate::worker::batch::{Batch, Item, cut, merge, pack_items};
+    use crate::worker::batch::{Batch, Item, merge, pack_items};
+    use autoembed_core::learned::Load;
     use autoembed_core::{Limits, Vectors};
 
     fn item(key: &str, text: &str) -> Item {
         let job = Job { id: 1, token: 1, lane: 0, key: key.into(), if_missing: false, attempts: 1, queued_at: None };
-        Item { key: key.into(), jobs: vec![job], text: text.into(), hash: Vec::new() }
+        Item::new(vec![job], text.into(), Vec::new())
     }
 
     /// Items with these texts and the keys "0", "1", ...
@@ -21,7 +22,7 @@ mod tests {
     }
 
     fn pack(texts: &[&str], inputs: usize, keep_last: bool) -> (Vec<Batch>, Vec<Item>) {
-        pack_items(7, items(texts), &limits(inputs), None, keep_last)
+        pack_items(7, items(texts), &limits(inputs), keep_last)
     }
 
     fn keys(items: &[Item]) -> String {
@@ -78,28 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn obeys_the_lower_of_two_numbers_of_inputs() {
-        let lens = |most| {
-            pack_items(7, items(&["a", "b", "c", "d"]), &limits(3), most, false)
-                .0
-                .iter()
-                .map(|b| b.texts.len())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(lens(None), [3, 1]);
-        assert_eq!(lens(Some(1)), [1, 1, 1, 1]);
-        assert_eq!(lens(Some(100)), [3, 1]);
-        assert_eq!(lens(Some(0)), [1, 1, 1, 1], "at least one input, or nothing would ever go out");
-    }
-
-    #[test]
     fn obeys_tokens_and_bytes_and_lets_a_large_text_stand_alone() {
         let long = "word ".repeat(100);
         let small = Limits { batch_bytes: 100, ..limits(10) };
-        let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &small, None, false);
+        let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &small, false);
         assert_eq!(batches.iter().map(|batch| keys(&batch.items)).collect::<Vec<_>>(), ["0", "1", "2,3"]);
         let few = Limits { batch_tokens: 20, ..limits(10) };
-        let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &few, None, false);
+        let (batches, _) = pack_items(7, items(&["a", &long, "b", "c"]), &few, false);
         assert_eq!(batches.iter().map(|batch| keys(&batch.items)).collect::<Vec<_>>(), ["0", "1", "2,3"]);
     }
 
@@ -160,7 +146,7 @@ mod tests {
         one.jobs.push(Job { id: 2, attempts: 4, ..one.jobs[0].clone() });
         one.jobs.push(Job { id: 3, attempts: 2, ..one.jobs[0].clone() });
         assert_eq!(one.attempts(), 4);
-        let (batches, _) = pack_items(7, vec![one, item("1", "b")], &limits(10), None, false);
+        let (batches, _) = pack_items(7, vec![one, item("1", "b")], &limits(10), false);
         assert_eq!(batches[0].jobs().map(|job| job.id).collect::<Vec<_>>(), [1, 2, 3, 1]);
     }
 
@@ -191,11 +177,44 @@ mod tests {
     }
 
     #[test]
+    fn knows_its_size_and_what_it_fits_into() {
+        let (batches, _) = pack(&["a", "bb cc", "a"], 10, false);
+        assert_eq!(batches[0].load, Load { inputs: 2, tokens: 3, bytes: 6 });
+        assert!(batches[0].fits(&limits(2)) && !batches[0].fits(&limits(1)));
+        assert!(!batches[0].fits(&Limits { batch_tokens: 2, ..limits(2) }));
+        assert!(!batches[0].fits(&Limits { batch_bytes: 5, ..limits(2) }));
+        let (alone, _) = pack(&["bb cc"], 10, false);
+        assert!(
+            alone[0].fits(&Limits { batch_tokens: 1, batch_bytes: 1, ..limits(1) }),
+            "one text always has a request"
+        );
+    }
+
+    #[test]
     fn cuts_what_is_longer_than_the_model_takes() {
-        let few = Limits { input_tokens: 3, ..limits(10) };
-        let (text, was_cut) = cut("one two three four five".into(), &few);
-        assert!(was_cut && "one two three four five".starts_with(&text) && text.len() < 20, "{text}");
-        assert_eq!(cut("one".into(), &few), ("one".to_string(), false));
-        assert_eq!(cut(String::new(), &few), (String::new(), false));
+        let mut long = item("0", "one two three four five");
+        long.memory = Some((pgrx::pg_sys::Oid::from(1), [0; 32]));
+        assert!(!long.cut(100) && !long.is_cut && long.memory.is_some());
+        assert!(long.cut(3) && long.is_cut && long.tokens <= 3);
+        assert!("one two three four five".starts_with(&long.text) && long.text.len() < 20, "{}", long.text);
+        assert_eq!(long.memory, None, "what is remembered is of another text");
+    }
+
+    #[test]
+    fn shortens_what_a_server_refused_until_it_is_in_vain() {
+        let (mut batches, _) = pack(&["one two three four five six", "a", "one two three four five six"], 10, false);
+        let shorter = batches.remove(0).shorten(4).unwrap();
+        assert_eq!((shorter.items.len(), shorter.texts.len()), (3, 2));
+        assert!(shorter.load.tokens <= 5 && shorter.items[0].is_cut && !shorter.items[1].is_cut);
+        check(&shorter);
+        assert!(shorter.clone().shorten(4).is_err(), "nothing is longer");
+        assert!(shorter.clone().shorten(0).is_err(), "nothing would be left");
+        let mut batch = pack(&["word ".repeat(200).as_str()], 10, false).0.remove(0);
+        let mut times = 0;
+        while let Ok(shorter) = batch.clone().shorten(batch.load.tokens / 2) {
+            batch = shorter;
+            times += 1;
+        }
+        assert_eq!(times, 4, "a text that is never short enough is given up");
     }
 }

@@ -14,7 +14,7 @@ mod tests {
     }
 
     fn live(context: &Context) -> Gathered {
-        gather(context, LIVE, 0, 100, &Busy::default(), &work())
+        gather(context, LIVE, 0, 100, &context.stored.model.limits, &Busy::default(), &work())
     }
 
     fn found(items: &[Item]) -> Vec<(&str, &str)> {
@@ -75,14 +75,17 @@ mod tests {
         take_queued(id);
         run("SELECT autoembed.backfill('g')");
         let context = context(id);
-        let gathered = gather(&context, BACKFILL, 0, 100, &Busy::default(), &work());
+        let gathered = gather(&context, BACKFILL, 0, 100, &context.stored.model.limits, &Busy::default(), &work());
         assert_eq!(gathered.items.len(), 7);
         assert!(yes(&format!(
             "SELECT walked = 10 AND walked_at IS NOT NULL AND last_key = '10' FROM autoembed.backfill WHERE vectorizer_id = {id}"
         )));
         take_queued(id);
         run("SELECT autoembed.backfill('g', force => true)");
-        assert_eq!(gather(&context, BACKFILL, 0, 100, &Busy::default(), &work()).items.len(), 10);
+        assert_eq!(
+            gather(&context, BACKFILL, 0, 100, &context.stored.model.limits, &Busy::default(), &work()).items.len(),
+            10
+        );
     }
 
     #[pg_test]

@@ -311,18 +311,21 @@ mod tests {
             model: "m".into(),
             inputs: 3,
             rows: 0,
+            cached: 2,
+            truncated: 1,
             tokens: None,
+            cost: 0.5,
             ms: 1.5,
             status: None,
             error_code: Some("timeout".into()),
         };
-        queue::log(ID, &entry);
-        queue::log(ID, &Logged { tokens: Some(5_000_000_000), status: Some(200), error_code: None, ..entry });
+        queue::log(Some(ID), &entry);
+        queue::log(Some(ID), &Logged { tokens: Some(5_000_000_000), status: Some(200), error_code: None, ..entry });
         let lines = column::<String>(&format!(
-            "SELECT concat_ws('|', model, inputs, rows, COALESCE(tokens::text, '-'), ms, COALESCE(status::text, '-'), COALESCE(error_code, '-')) \
+            "SELECT concat_ws('|', model, inputs, rows, cached, truncated, cost, COALESCE(tokens::text, '-'), ms, COALESCE(status::text, '-'), COALESCE(error_code, '-')) \
              FROM autoembed.request WHERE vectorizer_id = {ID} ORDER BY id"
         ));
-        assert_eq!(lines, ["m|3|0|-|1.5|-|timeout", "m|3|0|5000000000|1.5|200|-"]);
+        assert_eq!(lines, ["m|3|0|2|1|0.5|-|1.5|-|timeout", "m|3|0|2|1|0.5|5000000000|1.5|200|-"]);
     }
 
     #[pg_test]
