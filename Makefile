@@ -3,10 +3,11 @@
 #   PG=17                     the PostgreSQL major to build for (15 to 18; default: the newest that is there)
 #   PG_CONFIG=/path/pg_config  the very server to build for and install into
 #   VERBOSE=1                 show all output of the stages
+#   SECONDS=600               how long to fuzz
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test install package fmt lint clean
+.PHONY: help setup demo test fuzz judge install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -23,6 +24,12 @@ demo: ## a private server, 200 messages embedded and searched; nothing is left r
 
 test: ## every check and every test
 	@scripts/test.sh
+
+fuzz: ## hostile answers for a minute, or for SECONDS
+	@scripts/fuzz.sh $(SECONDS)
+
+judge: ## the test server judged by the providers' own clients from PyPI
+	@scripts/judge.sh
 
 install: ## build and install into the server that PG_CONFIG names
 	@scripts/install.sh

@@ -3,8 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::format::Ask;
+use crate::meter::total;
 use crate::vectors::Source;
-use crate::wire::{Ask, Wire};
 
 /// One item of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,37 +57,18 @@ impl Answerer {
         let size = if ask.base64 { dims * 16 / 3 + 64 } else { dims * 13 + 64 };
         let mut out = Vec::with_capacity(items.len() * size + 256);
         let mut bytes = Vec::new();
-        let model = serde_json::Value::from(ask.model.as_str()).to_string();
-        let tokens: usize = ask.inputs.iter().map(|text| text.len() / 4 + 1).sum();
-        match ask.wire {
-            Wire::OpenAi => out.extend_from_slice(br#"{"object":"list","data":["#),
-            Wire::Ollama => out.extend_from_slice(format!(r#"{{"model":{model},"embeddings":["#).as_bytes()),
-        }
+        let wire = ask.format.wire();
+        out.extend_from_slice(wire.open(ask).as_bytes());
         for (place, item) in items.iter().enumerate() {
             if place > 0 {
                 out.push(b',');
             }
-            if ask.wire == Wire::OpenAi {
-                out.extend_from_slice(br#"{"object":"embedding","#);
-                if let Some(index) = item.index {
-                    out.extend_from_slice(format!(r#""index":{index},"#).as_bytes());
-                }
-                out.extend_from_slice(br#""embedding":"#);
-            }
+            let (before, after) = wire.item(item.index);
+            out.extend_from_slice(before.as_bytes());
             self.vector(ask, item, dims, &mut bytes, &mut out);
-            if ask.wire == Wire::OpenAi {
-                out.push(b'}');
-            }
+            out.extend_from_slice(after.as_bytes());
         }
-        let end = match ask.wire {
-            Wire::OpenAi => {
-                format!(r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#)
-            }
-            Wire::Ollama => {
-                format!(r#"],"total_duration":1000000,"load_duration":1000,"prompt_eval_count":{tokens}}}"#)
-            }
-        };
-        out.extend_from_slice(end.as_bytes());
+        out.extend_from_slice(wire.close(ask, total(&ask.inputs)).as_bytes());
         out
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::Script;
+use crate::{Limits, Script};
 
 /// Where the answered vectors come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub struct StubConfig {
     pub model_dir: PathBuf,
     /// How long every embedding request takes at least, whatever the script says.
     pub latency: Duration,
-    /// So many embedding requests a minute, evenly: a second's worth at once, the rest gets 429 and `Retry-After`.
-    pub requests_per_minute: Option<u32>,
-    /// Key to be sent as `Authorization: Bearer`; without it, or with another, the answer is 401.
+    /// What is refused or slowed down.
+    pub limits: Limits,
+    /// Key to be sent where each provider takes it; without it, or with another, the answer is the provider's refusal.
     pub key: Option<String>,
     /// Whether [`crate::Recorded::inputs`] keeps the texts.
     pub record: bool,
@@ -65,7 +65,7 @@ impl Default for StubConfig {
             vectors: Vectors::Hashed(1536),
             model_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../share/builtin"),
             latency: Duration::ZERO,
-            requests_per_minute: None,
+            limits: Limits::default(),
             key: None,
             record: false,
             script: Script::default(),

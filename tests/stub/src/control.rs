@@ -1,10 +1,11 @@
 //! Steering a stub from outside, by HTTP: for programs that start the binary.
 
+use serde::Serialize;
 use serde_json::json;
 
-use crate::Script;
 use crate::http::{Request, Response};
 use crate::state::State;
+use crate::{Limits, Script};
 
 /// Answers a request below `/control/`.
 pub(crate) fn handle(state: &State, request: &Request) -> Response {
@@ -13,6 +14,13 @@ pub(crate) fn handle(state: &State, request: &Request) -> Response {
         ("POST", "/control/script") => match Script::from_json(&String::from_utf8_lossy(&request.body)) {
             Ok(script) => {
                 state.script(script);
+                done()
+            }
+            Err(error) => Response::json(400, json!({"error": error}).to_string()),
+        },
+        ("POST", "/control/limits") => match Limits::from_json(&String::from_utf8_lossy(&request.body)) {
+            Ok(limits) => {
+                state.limits(limits);
                 done()
             }
             Err(error) => Response::json(400, json!({"error": error}).to_string()),
@@ -33,10 +41,15 @@ pub(crate) fn handle(state: &State, request: &Request) -> Response {
             state.reset();
             done()
         }
-        ("GET", "/control/stats") => match serde_json::to_vec(&state.stats()) {
-            Ok(body) => Response::json(200, body),
-            Err(error) => Response::json(500, json!({"error": error.to_string()}).to_string()),
-        },
+        ("GET", "/control/stats") => written(&state.stats()),
+        ("GET", "/control/requests") => written(&state.records()),
         _ => Response::json(404, r#"{"error":"there is no such control"}"#),
+    }
+}
+
+fn written(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => Response::json(200, body),
+        Err(error) => Response::json(500, json!({"error": error.to_string()}).to_string()),
     }
 }

@@ -73,8 +73,8 @@ fn applies(what: &Do, inputs: &[String]) -> bool {
     }
 }
 
-/// The items of the answer to these inputs, with the fault in them if it is one of items.
-pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[String]) -> Vec<Item> {
+/// The items of the answer to these inputs, with the fault in them if it is one of items. `indexed`: the format has indexes.
+pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[String], indexed: bool) -> Vec<Item> {
     let mut all = items(inputs.len());
     let first = inputs.iter().position(|input| marked.is_some_and(|text| input.contains(text))).unwrap_or(0);
     let spoil = match fault {
@@ -93,7 +93,7 @@ pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[Stri
         Some(Fault::Missing) if first < all.len() => {
             all.remove(first);
         }
-        Some(Fault::Double) => double(&mut all),
+        Some(Fault::Double) => double(&mut all, indexed),
         Some(Fault::Extra) => all.push(Item { index: Some(inputs.len()), of: 0, spoil: None }),
         Some(Fault::Shuffled) => {
             // Turned by half and then reversed: no item of three or more stays with its neighbours.
@@ -107,15 +107,15 @@ pub(crate) fn spoilt(fault: Option<&Fault>, marked: Option<&str>, inputs: &[Stri
     all
 }
 
-/// The last item takes the index of the first; an only item comes twice.
-fn double(all: &mut Vec<Item>) {
+/// The last item takes the index of the first; an only item comes twice, and so does the first where there are no indexes.
+fn double(all: &mut Vec<Item>, indexed: bool) {
     match all.as_mut_slice() {
         [] => {}
-        [only] => {
-            let copy = *only;
+        [first, .., last] if indexed => last.index = first.index,
+        [first, ..] => {
+            let copy = *first;
             all.push(copy);
         }
-        [first, .., last] => last.index = first.index,
     }
 }
 
@@ -201,20 +201,22 @@ mod tests {
     fn items_are_spoilt_as_named() {
         let inputs = texts(&["a", "b", "c"]);
         let indexes = |fault: Fault| -> Vec<Option<usize>> {
-            spoilt(Some(&fault), None, &inputs).iter().map(|item| item.index).collect()
+            spoilt(Some(&fault), None, &inputs, true).iter().map(|item| item.index).collect()
         };
         assert_eq!(indexes(Fault::Missing), [Some(1), Some(2)]);
         assert_eq!(indexes(Fault::Double), [Some(0), Some(1), Some(0)]);
         assert_eq!(indexes(Fault::Extra), [Some(0), Some(1), Some(2), Some(3)]);
         assert_eq!(indexes(Fault::NoIndex), [None, None, None]);
-        let shuffled = spoilt(Some(&Fault::Shuffled), None, &inputs);
+        let shuffled = spoilt(Some(&Fault::Shuffled), None, &inputs, true);
         assert!(shuffled.iter().enumerate().any(|(place, item)| item.of != place));
         assert!(shuffled.iter().all(|item| item.index == Some(item.of)));
-        let struck = spoilt(Some(&Fault::Nan), Some("b"), &inputs);
+        let struck = spoilt(Some(&Fault::Nan), Some("b"), &inputs, true);
         let spoils: Vec<_> = struck.iter().map(|item| item.spoil).collect();
         assert_eq!(spoils, [None, Some(Spoil::Nan), None]);
-        assert_eq!(spoilt(Some(&Fault::Zero), None, &inputs)[0].spoil, Some(Spoil::Zero));
-        assert_eq!(spoilt(Some(&Fault::Double), None, &texts(&["a"])).len(), 2);
-        assert!(spoilt(Some(&Fault::Missing), None, &[]).is_empty());
+        assert_eq!(spoilt(Some(&Fault::Zero), None, &inputs, true)[0].spoil, Some(Spoil::Zero));
+        assert_eq!(spoilt(Some(&Fault::Double), None, &texts(&["a"]), true).len(), 2);
+        let copied: Vec<_> = spoilt(Some(&Fault::Double), None, &inputs, false).iter().map(|item| item.of).collect();
+        assert_eq!(copied, [0, 1, 2, 0]);
+        assert!(spoilt(Some(&Fault::Missing), None, &[], true).is_empty());
     }
 }

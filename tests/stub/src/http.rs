@@ -15,9 +15,19 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// Without the query.
     pub(crate) path: String,
-    pub(crate) authorization: Option<String>,
+    /// What follows the question mark; empty without one.
+    pub(crate) query: String,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
     pub(crate) keep_alive: bool,
     pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of a header, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
+    }
 }
 
 /// An answer to be sent with its right length.
@@ -194,11 +204,13 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
         httparse::Status::Partial => return Ok(None),
     };
     let target = parsed.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut head = Head {
         request: Request {
             method: parsed.method.unwrap_or_default().to_owned(),
-            path: target.split('?').next().unwrap_or_default().to_owned(),
-            authorization: None,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: Vec::with_capacity(parsed.headers.len()),
             keep_alive: parsed.version == Some(1),
             body: Vec::new(),
         },
@@ -210,14 +222,15 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     for header in parsed.headers.iter() {
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
-        match header.name.to_ascii_lowercase().as_str() {
+        let name = header.name.to_ascii_lowercase();
+        match name.as_str() {
             "content-length" => head.length = value.parse().map_err(|_| invalid("the length is no number"))?,
             "transfer-encoding" => head.chunked = value.eq_ignore_ascii_case("chunked"),
             "connection" if value.eq_ignore_ascii_case("close") => head.request.keep_alive = false,
             "expect" => head.wants_continue = value.eq_ignore_ascii_case("100-continue"),
-            "authorization" => head.request.authorization = Some(value.to_owned()),
             _ => {}
         }
+        head.request.headers.push((name, value.to_owned()));
     }
     Ok(Some(head))
 }
@@ -232,12 +245,14 @@ fn reason(status: u16) -> &'static str {
         302 => "Found",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
         422 => "Unprocessable Content",
+        424 => "Failed Dependency",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         502 => "Bad Gateway",

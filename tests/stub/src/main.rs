@@ -4,21 +4,38 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use autoembed_stub::{Script, Stub, StubConfig};
+use autoembed_stub::{Limits, Script, Stub, StubConfig};
 
 const USAGE: &str = "\
-autoembed-stub: an embedding server on loopback that speaks the OpenAI and Ollama formats and plays faults
+autoembed-stub: an embedding server on loopback that speaks the formats of all providers and plays faults
 
   --listen ADDRESS:PORT   where to listen, loopback only (127.0.0.1:0, a free port)
   --vectors KIND          builtin, hashed:N or constant:N (hashed:1536)
   --model-dir FOLDER      the built-in model's files (those of the repository it was built in)
   --latency-ms N          every answer takes at least so long (0)
-  --requests-per-minute N the rest gets 429 (no limit)
-  --key KEY               requests without this key get 401 (none needed)
+  --requests-per-minute N evenly; the rest gets 429 (no limit)
+  --limits FILE           all limits there are, as JSON, in place of the option above; also POST /control/limits
+  --key KEY               requests without this key are refused (none needed)
   --script FILE           faults to play, as JSON; also POST /control/script
   --record                keep the texts of all requests
 
-The first line printed is 'listening on http://ADDRESS:PORT'. GET /control/stats shows the counters.";
+The first line printed is 'listening on http://ADDRESS:PORT'. Base URLs for clients, after that address:
+  openai /v1, azure /azure, ollama and tei and cohere and gemini nothing, voyage /voyage/v1, jina /jina/v1,
+  mistral /mistral; or the name of the format for any of them, as in /cohere/v2/embed.
+
+POST /control/script     faults: {\"rules\": [{\"when\": {\"nth\": [2, 4]}, \"do\": {\"fault\": \"close\"}}]}
+POST /control/clear      no faults any more
+POST /control/limits     {\"requests_per_window\": 3, \"tokens_per_window\": 9000, \"window_ms\": 60000, \"pace\": \"sliding\" or
+                         \"even\", \"count_inputs\": false, \"tokens_per_request\": 300000, \"tokens_per_input\": 8192,
+                         \"inputs_per_request\": 96, \"quota_tokens\": 50000, \"quota_ms\": 86400000, \"retry_after\":
+                         \"seconds\", \"date\", \"millis\" or \"none\", \"headers\": true, \"capacity\": {\"at_once\": 4,
+                         \"latency_ms\": 20, \"beyond\": \"slower\" or {\"status\": 503}}}; {} is none
+POST /control/hold       hold every request back; POST /control/release lets them go on
+POST /control/reset      counters to zero, records away
+GET  /control/stats      the counters
+GET  /control/requests   what was asked: format, model, kind, texts (with --record), tokens, status ...
+
+A token is 4 bytes begun.";
 
 fn main() -> ExitCode {
     match run() {
@@ -57,7 +74,14 @@ fn configure(mut arguments: impl Iterator<Item = String>) -> Result<Option<StubC
         }
         let known = matches!(
             name.as_str(),
-            "--listen" | "--vectors" | "--model-dir" | "--latency-ms" | "--requests-per-minute" | "--key" | "--script"
+            "--listen"
+                | "--vectors"
+                | "--model-dir"
+                | "--latency-ms"
+                | "--requests-per-minute"
+                | "--limits"
+                | "--key"
+                | "--script"
         );
         if !known {
             return Err(format!("there is no option {name}; see --help"));
@@ -70,7 +94,11 @@ fn configure(mut arguments: impl Iterator<Item = String>) -> Result<Option<StubC
             "--model-dir" => config.model_dir = value.into(),
             "--latency-ms" => config.latency = Duration::from_millis(value.parse().map_err(|_| wrong("milliseconds"))?),
             "--requests-per-minute" => {
-                config.requests_per_minute = Some(value.parse().map_err(|_| wrong("a number"))?);
+                config.limits = Limits::even_requests(value.parse().map_err(|_| wrong("a number"))?);
+            }
+            "--limits" => {
+                let text = std::fs::read_to_string(&value).map_err(|error| format!("limits \"{value}\": {error}"))?;
+                config.limits = Limits::from_json(&text)?;
             }
             "--key" => config.key = Some(value),
             _ => {

@@ -121,21 +121,22 @@ pub enum Fault {
     Zero,
     /// One item is left out.
     Missing,
-    /// Two items have the same index. (Ollama's format has no index: one vector too many, a copy.)
+    /// Two items have the same index. (In formats without an index: one vector too many, a copy.)
     Double,
     /// One item too many, with the next index.
     Extra,
-    /// The items in another order; in OpenAI's format each still with its index, so that nothing is wrong.
+    /// The items in another order. Where they have an index, each still has its own, so that nothing is wrong; where they
+    /// have none, the answer is wrong and nobody can know.
     Shuffled,
-    /// The items have no index.
+    /// The items have no index. (In formats without an index: a good answer.)
     NoIndex,
     /// A small body, labelled gzip, that unpacks to so many mebibytes.
     GzipBomb(u32),
     /// A good answer labelled `text/plain`.
     WrongContentType,
-    /// 400 if the request has more inputs than this; others are answered well.
+    /// Refused, as the provider would, if the request has more inputs than this; others are answered well.
     TooManyInputs(usize),
-    /// 400 if an input contains this text; others are answered well.
+    /// Refused, as the provider would, if an input contains this text; others are answered well.
     Poison(String),
     /// 500 if an input contains this text; others are answered well.
     ServerErrorOn(String),
@@ -150,7 +151,7 @@ pub enum Body {
     Auto,
     /// 429 that waiting mends.
     RateLimit,
-    /// 429 that only paying mends.
+    /// 429 that only paying mends; set the status besides, for providers that have another for it.
     InsufficientQuota,
     /// 401.
     InvalidKey,

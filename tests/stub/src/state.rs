@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::fault::{Player, Verdict};
-use crate::rate::Bucket;
-use crate::{Script, StubConfig};
+use crate::format::{Ask, Reason, Refusal};
+use crate::http::Response;
+use crate::meter::{Meter, fit, total};
+use crate::{Format, Kind, Limits, Script, StubConfig};
 
 /// The oldest records go when there are more: a benchmark of hours must not eat the memory.
 const MAX_RECORDS: usize = 100_000;
@@ -26,6 +28,16 @@ pub struct Stats {
     pub max_in_flight: u64,
     /// Requests that [`crate::Stub::hold`] holds back.
     pub held: u64,
+    /// Tokens of the requests that the limits let through.
+    pub tokens: u64,
+    /// Requests refused because they came too often or too many at once, or because the quota was used up.
+    pub limited: u64,
+    /// Requests refused for their size: texts, tokens of a text, tokens of all.
+    pub oversized: u64,
+    /// The most requests within any window (`Limits::window_ms`, a minute by default), refused ones included.
+    pub max_window_requests: u64,
+    /// The most tokens within any window, those of refused requests included.
+    pub max_window_tokens: u64,
     /// Bytes of the answers' bodies.
     pub bytes: u64,
     /// Answers by status; 0 counts requests that got none.
@@ -33,29 +45,42 @@ pub struct Stats {
 }
 
 /// One request as it came in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Recorded {
     /// When it had been read.
+    #[serde(skip)]
     pub at: Instant,
     /// As `/v1/embeddings`.
     pub path: String,
-    /// The model it names; empty if it could not be read.
+    /// The format whose path it is; `None` for unknown paths.
+    pub format: Option<Format>,
+    /// The model it names; empty if it could not be read or names none.
     pub model: String,
+    /// What it says its texts are for; `None` if it does not say, or could not be read.
+    pub kind: Option<Kind>,
     /// How many texts.
     pub count: usize,
     /// The texts, if the configuration asks for them; else empty.
     pub inputs: Vec<String>,
-    /// The `dimensions` it asks for.
+    /// Their tokens, before anything was cut.
+    pub tokens: u64,
+    /// The dimensions it asks for.
     pub dimensions: Option<usize>,
+    /// Whether it lets texts be cut that are too long, be it that this is the provider's default.
+    pub truncate: bool,
     /// The answer's status; 0 while there is none.
     pub status: u16,
     /// Whether it had an `Authorization` header.
     pub authorization: bool,
+    /// The name of the header that brought a key, of those in which its provider takes one.
+    pub key_header: Option<&'static str>,
 }
 
 /// A request that is counted and not answered yet.
 pub(crate) struct Ticket {
     number: u64,
+    /// How many had no answer yet when it came, itself included.
+    pub(crate) in_flight: u64,
     pub(crate) verdict: Option<Verdict>,
 }
 
@@ -83,7 +108,7 @@ struct Inner {
     holding: bool,
     stopping: bool,
     player: Player,
-    bucket: Option<Bucket>,
+    meter: Meter,
 }
 
 impl State {
@@ -95,7 +120,7 @@ impl State {
             holding: false,
             stopping: false,
             player: Player::new(config.script.clone()),
-            bucket: config.requests_per_minute.map(|rate| Bucket::new(rate, Instant::now())),
+            meter: Meter::new(config.limits.clone(), Instant::now()),
         };
         Self { config, inner: Mutex::new(inner), changed: Condvar::new(), gate: Condvar::new() }
     }
@@ -114,6 +139,11 @@ impl State {
         inner.stats.inputs += inputs.len() as u64;
         inner.stats.in_flight += 1;
         inner.stats.max_in_flight = inner.stats.max_in_flight.max(inner.stats.in_flight);
+        let weight = inner.meter.weight(inputs.len());
+        let (requests, tokens) = inner.meter.arrive(weight, record.tokens, record.at);
+        inner.stats.max_window_requests = inner.stats.max_window_requests.max(requests);
+        inner.stats.max_window_tokens = inner.stats.max_window_tokens.max(tokens);
+        let in_flight = inner.stats.in_flight;
         inner.records.push_back((number, record));
         if inner.records.len() > MAX_RECORDS {
             inner.records.pop_front();
@@ -121,7 +151,7 @@ impl State {
         let verdict = inner.player.next(inputs);
         drop(inner);
         self.changed.notify_all();
-        Ticket { number, verdict }
+        Ticket { number, in_flight, verdict }
     }
 
     /// Counts the answer. Called before its last byte is written, so that whoever has the answer finds it counted.
@@ -182,9 +212,44 @@ impl State {
         }
     }
 
-    /// Takes one request from the rate limit's budget; the error is how long until there is one again.
-    pub(crate) fn take_rate(&self) -> Result<(), Duration> {
-        self.lock().bucket.as_mut().map_or(Ok(()), |bucket| bucket.take(Instant::now()))
+    /// Holds a request to the limits: what is too long is cut if it may be, the rest is taken or refused. Gives how long the
+    /// strain of all requests in flight makes it take.
+    pub(crate) fn admit(&self, ask: &mut Ask, ticket: &Ticket) -> Result<Duration, Refusal> {
+        let mut inner = self.lock();
+        let Inner { meter, stats, .. } = &mut *inner;
+        let latency = match &meter.limits().capacity {
+            None => Duration::ZERO,
+            Some(capacity) => capacity.latency(ticket.in_flight).map_err(|status| {
+                stats.limited += 1;
+                Refusal { status: Some(status), ..Refusal::new(ask.format, Reason::Overloaded) }
+            })?,
+        };
+        fit(ask, meter.limits()).map_err(|reason| {
+            stats.oversized += 1;
+            Refusal::new(ask.format, reason)
+        })?;
+        let tokens = total(&ask.inputs);
+        if meter.counts() {
+            meter.take(ask.inputs.len(), tokens, Instant::now()).map_err(|reason| {
+                stats.limited += 1;
+                Refusal::new(ask.format, reason)
+            })?;
+        }
+        stats.tokens += tokens;
+        Ok(latency)
+    }
+
+    /// The answer with the headers that say how much of the limits is left.
+    pub(crate) fn headed(&self, response: Response) -> Response {
+        self.lock().meter.headed(response)
+    }
+
+    pub(crate) fn limits(&self, limits: Limits) {
+        self.lock().meter = Meter::new(limits, Instant::now());
+    }
+
+    pub(crate) fn retry_after(&self) -> crate::RetryAfter {
+        self.lock().meter.limits().retry_after
     }
 
     pub(crate) fn stopping(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::server::Server;
 use crate::state::State;
-use crate::{Recorded, Script, Stats, StubConfig};
+use crate::{Format, Limits, Recorded, Script, Stats, StubConfig};
 
 /// A running embedding server. Dropping it stops it.
 pub struct Stub {
@@ -29,6 +29,11 @@ impl Stub {
     /// Base URL for an OpenAI client: `http://127.0.0.1:PORT/v1`.
     pub fn url(&self) -> String {
         format!("{}/v1", self.base())
+    }
+
+    /// Base URL for a client of this format, as the provider's own client takes it.
+    pub fn url_for(&self, format: Format) -> String {
+        format!("{}{}", self.base(), format.base_path())
     }
 
     /// Base URL for an Ollama client: `http://127.0.0.1:PORT`.
@@ -57,9 +62,14 @@ impl Stub {
         self.state.script(script);
     }
 
-    /// Answers well from now on. Held requests stay held.
+    /// Plays no script any more. Held requests stay held, and limits stay.
     pub fn clear(&self) {
         self.state.script(Script::default());
+    }
+
+    /// Puts these limits in place of the ones before; nothing of them is used yet.
+    pub fn limits(&self, limits: Limits) {
+        self.state.limits(limits);
     }
 
     /// The counters now.

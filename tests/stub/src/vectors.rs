@@ -32,6 +32,7 @@ fn fill_hashed(text: &str, out: &mut [f32]) {
 }
 
 /// The next 64 random bits (splitmix64).
+#[inline]
 pub(crate) fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

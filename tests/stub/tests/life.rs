@@ -129,7 +129,11 @@ impl Drop for Program {
 fn the_program_is_steered_over_http_and_ends_on_sigterm() {
     let script = std::env::temp_dir().join(format!("autoembed-stub-{}.json", std::process::id()));
     std::fs::write(&script, r#"[{"do": {"fault": {"status": {"code": 418}}}, "times": 1}]"#).unwrap();
+    let limits = script.with_extension("limits");
+    std::fs::write(&limits, r#"{"tokens_per_input": 50}"#).unwrap();
     let mut program = Program::start(&[
+        "--limits",
+        limits.to_str().unwrap(),
         "--listen",
         "127.0.0.1:0",
         "--vectors",
@@ -139,6 +143,7 @@ fn the_program_is_steered_over_http_and_ends_on_sigterm() {
         "--record",
     ]);
     std::fs::remove_file(&script).unwrap();
+    std::fs::remove_file(&limits).unwrap();
     let mut client = Client::connect_to(program.1);
     let ask = openai(&["hello"]);
     assert_eq!(client.post("/v1/embeddings", &ask).status, 418);
@@ -150,6 +155,8 @@ fn the_program_is_steered_over_http_and_ends_on_sigterm() {
     assert_eq!(client.post("/v1/embeddings", &ask).json()["data"][0]["embedding"].as_array().unwrap().len(), 256);
     let stats = client.get("/control/stats").json();
     assert_eq!((stats["requests"].as_u64(), stats["by_status"]["418"].as_u64()), (Some(4), Some(1)));
+    assert_eq!(client.post("/v1/embeddings", &openai(&[&"long ".repeat(50)])).status, 400);
+    assert_eq!(client.get("/control/requests").json()[0]["inputs"], json!(["hello"]));
     assert_eq!(client.post("/control/hold", &json!({})).status, 200);
     let mut held = Client::connect_to(program.1);
     held.send("/v1/embeddings", &ask, "");
@@ -164,13 +171,15 @@ fn the_program_is_steered_over_http_and_ends_on_sigterm() {
 
 #[test]
 fn the_program_refuses_what_it_does_not_know() {
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 8] = [
         &["--listen", "0.0.0.0:0"],
         &["--listen", "here"],
         &["--vectors", "hashed"],
         &["--vectors", "builtin", "--model-dir", "/nowhere"],
         &["--loud"],
         &["--script"],
+        &["--limits", "/nowhere"],
+        &["--requests-per-minute", "many"],
     ];
     for arguments in cases {
         let output = Command::new(env!("CARGO_BIN_EXE_autoembed-stub")).args(arguments).output().unwrap();
@@ -179,4 +188,33 @@ fn the_program_refuses_what_it_does_not_know() {
         assert!(error.starts_with("autoembed-stub: ") && error.lines().count() == 1, "{error}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn help_names_every_option_and_control() {
+    let output = Command::new(env!("CARGO_BIN_EXE_autoembed-stub")).arg("--help").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    let help = String::from_utf8(output.stdout).unwrap();
+    let options =
+        ["listen", "vectors", "model-dir", "latency-ms", "requests-per-minute", "limits", "key", "script", "record"];
+    for option in options {
+        assert!(help.contains(&format!("--{option}")), "{option}");
+    }
+    let stub = Stub::start(config()).unwrap();
+    let mut client = Client::connect(&stub);
+    let mut controls = 0;
+    for line in help.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(method @ ("GET" | "POST")), Some(path)) = (words.next(), words.next()) {
+            let answer = if method == "GET" { client.get(path) } else { client.post(path, &json!({})) };
+            assert_eq!(answer.status, 200, "{method} {path} is there");
+            controls += 1;
+        }
+    }
+    assert_eq!(controls, 7);
+    // The limits that it shows are limits.
+    let example = help.split_once("\nPOST /control/limits").unwrap().1.split_once("; {} is none").unwrap().0;
+    let first_of_each = example.replace("\"sliding\" or", "").replace("\"seconds\", \"date\", \"millis\" or", "");
+    let first_of_each = first_of_each.replace("\"slower\" or", "");
+    autoembed_stub::Limits::from_json(&first_of_each).unwrap();
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use autoembed_stub::Stub;
+use autoembed_stub::{Format, Stub};
 use base64::Engine;
 use serde_json::{Value, json};
 
@@ -111,6 +111,17 @@ impl Client {
         }
     }
 
+    /// The next line, without its end.
+    pub fn read_line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = self.buffer.drain(..end + 2).take(end).collect();
+                return String::from_utf8(line).unwrap();
+            }
+            assert!(self.more(), "the connection ended within a line");
+        }
+    }
+
     /// The next answer with a length, or `None` if the connection was closed instead.
     pub fn read(&mut self) -> Option<Answer> {
         let mut answer = self.read_head()?;
@@ -148,5 +159,80 @@ pub fn vector(value: &Value) -> Vec<f32> {
             bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
         }
         None => floats(value),
+    }
+}
+
+/// Where a format's requests go, from the base URL that its clients take.
+pub fn path(format: Format) -> String {
+    match format {
+        Format::Azure => "/azure/openai/deployments/m/embeddings?api-version=2024-10-21".to_owned(),
+        Format::Ollama => "/api/embed".to_owned(),
+        Format::Tei => "/embed".to_owned(),
+        Format::Cohere => "/v2/embed".to_owned(),
+        Format::Gemini => "/v1beta/models/m:batchEmbedContents".to_owned(),
+        other => format!("/{}/v1/embeddings", other.name()),
+    }
+}
+
+/// The shortest good request for floats.
+pub fn request(format: Format, inputs: &[&str]) -> Value {
+    match format {
+        Format::OpenAi | Format::Voyage | Format::Jina | Format::Mistral | Format::Ollama => {
+            json!({"model": "m", "input": inputs})
+        }
+        Format::Azure => json!({"input": inputs}),
+        Format::Tei => json!({"inputs": inputs}),
+        Format::Cohere => json!({"model": "m", "texts": inputs, "input_type": "search_document"}),
+        Format::Gemini => {
+            let one = |text: &&str| json!({"model": "models/m", "content": {"parts": [{"text": text}]}});
+            json!({"requests": inputs.iter().map(one).collect::<Vec<_>>()})
+        }
+    }
+}
+
+/// The same with a field besides; for Gemini in every request of the batch.
+pub fn with(mut body: Value, field: &str, value: Value) -> Value {
+    match body.get_mut("requests").and_then(Value::as_array_mut) {
+        Some(requests) => requests.iter_mut().for_each(|one| one[field] = value.clone()),
+        None => body[field] = value,
+    }
+    body
+}
+
+/// The vectors of a format's answer, in the order they came.
+pub fn answered(format: Format, body: &Value) -> Vec<Vec<f32>> {
+    let list = |value: &Value| value.as_array().unwrap().iter().map(vector).collect();
+    match format {
+        Format::Ollama => list(&body["embeddings"]),
+        Format::Tei => list(body),
+        Format::Cohere => list(body["embeddings"].get("float").unwrap_or(&body["embeddings"]["base64"])),
+        Format::Gemini => body["embeddings"].as_array().unwrap().iter().map(|one| floats(&one["values"])).collect(),
+        _ => vectors(body),
+    }
+}
+
+/// What a format's error says to a human.
+pub fn said(format: Format, body: &Value) -> String {
+    let value = match format {
+        Format::OpenAi | Format::Azure | Format::Gemini => {
+            body.pointer("/error/message").or_else(|| body.get("message"))
+        }
+        Format::Ollama | Format::Tei => body.get("error"),
+        Format::Cohere => body.get("message"),
+        Format::Voyage => body.get("detail"),
+        Format::Jina => body.pointer("/detail/0/msg").or_else(|| body.get("detail")),
+        Format::Mistral => {
+            body.pointer("/message/detail/0/msg").or_else(|| body.get("message")).or_else(|| body.get("detail"))
+        }
+    };
+    value.and_then(Value::as_str).unwrap_or_else(|| panic!("{format:?} said nothing: {body}")).to_owned()
+}
+
+/// The header line that brings a key to a format.
+pub fn key_line(format: Format, key: &str) -> String {
+    match format {
+        Format::Azure => format!("api-key: {key}\r\n"),
+        Format::Gemini => format!("x-goog-api-key: {key}\r\n"),
+        _ => format!("authorization: Bearer {key}\r\n"),
     }
 }
