@@ -19,7 +19,8 @@ use pace::Pace;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Below this rate a request waits for the answer of the one before; above, that would cost throughput.
+/// Up to this rate a server's bucket of one second's worth holds a single request, and so leaves no room for one that comes
+/// early.
 const ONE_BY_ONE: u64 = 60;
 
 /// What a model's owner allows; `None`: any number.
@@ -191,17 +192,16 @@ impl Rate {
         let (id, sent) = self.last_sent?;
         // Rounded up: a server that counts exactly would refuse what comes a moment early.
         let gap = Duration::from_nanos(60_000_000_000u64.div_ceil(most));
-        let from = if most > ONE_BY_ONE {
-            sent
+        let at = if most > ONE_BY_ONE {
+            sent.saturating_add(gap)
         } else {
-            // Counted from its end: so the server cannot have seen them closer together.
-            match self.window.iter().rev().find(|entry| entry.id == id) {
-                Some(Entry { ended: None, .. }) => return Some(MINUTE),
-                Some(Entry { ended: Some(ended), .. }) => *ended,
-                None => sent,
-            }
+            // Counted from its end, the server cannot have seen them closer together; where it answers slowly, a tenth is
+            // added for the way there instead.
+            let ended = self.window.iter().rev().find(|entry| entry.id == id).and_then(|entry| entry.ended);
+            let with_margin = sent.saturating_add(gap).saturating_add(gap / 10);
+            ended.map_or(with_margin, |ended| ended.saturating_add(gap).min(with_margin))
         };
-        from.saturating_add(gap).checked_sub(now).filter(|wait| !wait.is_zero())
+        at.checked_sub(now).filter(|wait| !wait.is_zero())
     }
 
     fn wait_for_pace(&self, now: Duration) -> Option<Duration> {

@@ -35,8 +35,9 @@ fn plan(longest: u64) -> impl Strategy<Value = Plan> {
     )
 }
 
-/// Sends a plan, driven by `wait()` alone: arrivals with what the server counts, and the time when all was sent.
-fn play(plans: &[Plan], allowed: &PerMinute, at_once: usize) -> (Vec<(Duration, u64)>, Duration) {
+/// Sends a plan, driven by `wait()` alone: arrivals with what the server counts, and the time when all was sent. No request is
+/// longer on its way than `way`.
+fn play(plans: &[Plan], allowed: &PerMinute, at_once: usize, way: Duration) -> (Vec<(Duration, u64)>, Duration) {
     let mut rate = Rate::default();
     let mut now = Duration::ZERO;
     let mut arrivals = Vec::new();
@@ -48,7 +49,7 @@ fn play(plans: &[Plan], allowed: &PerMinute, at_once: usize) -> (Vec<(Duration, 
             let Some(wait) = wait else { break };
             let lands = flying.iter().map(|(ends, ..)| *ends).min();
             assert!(lands.is_some() || may_have_to_wait, "waited {now:?} in vain");
-            assert!(wait > Duration::ZERO && wait <= MINUTE, "{wait:?}");
+            assert!(wait > Duration::ZERO && wait <= MINUTE + MINUTE / 10, "{wait:?}");
             may_have_to_wait = lands.is_some();
             now = lands.map_or(now + wait, |lands| lands.min(now + wait));
             for (ends, id, counted) in flying.extract_if(.., |(ends, ..)| *ends <= now) {
@@ -57,7 +58,7 @@ fn play(plans: &[Plan], allowed: &PerMinute, at_once: usize) -> (Vec<(Duration, 
         }
         rate.on_send(now, allowed, id, plan.estimate);
         let counted = ((plan.estimate as f64 * plan.counted) as u64).max(1);
-        arrivals.push((now + plan.latency.mul_f64(plan.arrives), counted));
+        arrivals.push((now + plan.latency.mul_f64(plan.arrives).min(way), counted));
         flying.push((now + plan.latency, id, plan.says.then_some(counted)));
     }
     arrivals.sort();
@@ -74,7 +75,7 @@ proptest! {
             requests: (which != 1).then_some(most),
             tokens: (which != 0).then_some(most_tokens),
         };
-        let (arrivals, _) = play(&plans, &allowed, at_once);
+        let (arrivals, _) = play(&plans, &allowed, at_once, Duration::MAX);
         prop_assert_eq!(arrivals.len(), plans.len());
         for (i, (at, _)) in arrivals.iter().enumerate() {
             let in_window: Vec<u64> =
@@ -90,7 +91,8 @@ proptest! {
     fn a_bucket_of_one_second_is_never_overdrawn(
         plans in proptest::collection::vec(plan(90_000), 1..120), at_once in 1usize..=8, most in 1u64..=60,
     ) {
-        let (arrivals, _) = play(&plans, &requests(most), at_once);
+        // Embedding may take long; the way there does not.
+        let (arrivals, _) = play(&plans, &requests(most), at_once, MINUTE / most as u32 / 10);
         let (mut left, mut last) = (1.0, Duration::ZERO);
         for (at, _) in arrivals {
             left = f64::min(left + (at - last).as_secs_f64() * most as f64 / 60.0, 1.0) - 1.0;
@@ -100,10 +102,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_allowed_is_used(most in 1u64..150, latency in 0u64..=50, at_once in 1usize..=8) {
+    fn what_is_allowed_is_used(most in 1u64..150, latency in 0u64..=3000, at_once in 2usize..=8) {
         let plan = Plan { estimate: 1, counted: 1.0, says: true, latency: ms(latency), arrives: 0.5 };
-        let (_, took) = play(&vec![plan; most as usize * 3 + 1], &requests(most), at_once);
-        prop_assert!(took.as_secs_f64() <= 180.0 / 0.9, "{took:?}");
+        let at_once = at_once.max((latency * most / 60_000) as usize + 1);
+        let (_, took) = play(&vec![plan; most as usize * 3 + 1], &requests(most), at_once, Duration::MAX);
+        prop_assert!(took.as_secs_f64() <= 180.0 / 0.85, "{took:?}");
     }
 
     #[test]
@@ -139,15 +142,18 @@ fn of_requests(limit: Option<u64>, remaining: u64, reset: Duration) -> RateHeade
 }
 
 #[test]
-fn slow_rates_go_one_by_one_and_are_counted_from_the_end() {
+fn slow_rates_are_counted_from_the_end_or_with_a_margin() {
     let (mut rate, allowed) = (Rate::default(), requests(3));
     assert_eq!(rate.wait(S, &allowed, 1), None);
     rate.on_send(S, &allowed, 1, 1);
-    assert_eq!(rate.wait(30 * S, &allowed, 1), Some(MINUTE), "until it has ended");
-    rate.on_end(40 * S, 1, None);
-    assert_eq!(rate.wait(40 * S, &allowed, 1), Some(20 * S));
-    assert_eq!(rate.wait(60 * S, &allowed, 1), None);
-    assert_eq!(rate.wait(41 * S, &ANY, 1), None, "the owner may allow more at any time");
+    assert_eq!(rate.wait(2 * S, &allowed, 1), Some(21 * S), "under way: 20 s and a tenth after its sending");
+    rate.on_end(2 * S, 1, None);
+    assert_eq!(rate.wait(2 * S, &allowed, 1), Some(20 * S), "20 s after its end");
+    assert_eq!(rate.wait(22 * S, &allowed, 1), None);
+    rate.on_send(22 * S, &allowed, 2, 1);
+    rate.on_end(30 * S, 2, None);
+    assert_eq!(rate.wait(30 * S, &allowed, 1), Some(14 * S), "a slow answer holds up nothing");
+    assert_eq!(rate.wait(31 * S, &ANY, 1), None, "the owner may allow more at any time");
 }
 
 #[test]
