@@ -16,7 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     url_example: "https://NAME.openai.azure.com",
     // Azure's REST reference for embeddings and its quota page: 2048 inputs, 8192 tokens an input. A limit over all
     // inputs is not stated; the models are OpenAI's, and so is theirs.
-    limits: Limits { batch_inputs: 2048, batch_tokens: 300_000, batch_bytes: 4 * 1024 * 1024, input_tokens: 8192 },
+    limits: Limits { batch_inputs: 2048, batch_tokens: 300_000, batch_bytes: 1_200_000, input_tokens: 8192 },
     timeout: Duration::from_secs(60),
     key_env: Some("AZURE_OPENAI_API_KEY"),
     key_hosts: &[".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"],

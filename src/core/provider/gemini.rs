@@ -18,7 +18,7 @@ pub(super) const SPEC: Spec = Spec {
     url_example: "https://generativelanguage.googleapis.com",
     // The server refuses more than 100 requests in one batch; the page on embeddings: 2048 tokens a text for
     // gemini-embedding-001. A limit over a batch is not stated.
-    limits: Limits { batch_inputs: 100, batch_tokens: 204_800, batch_bytes: 4 * 1024 * 1024, input_tokens: 2048 },
+    limits: Limits { batch_inputs: 100, batch_tokens: 204_800, batch_bytes: 3 * 1024 * 1024, input_tokens: 2048 },
     timeout: Duration::from_secs(60),
     key_env: Some("GEMINI_API_KEY"),
     key_hosts: &["generativelanguage.googleapis.com"],
