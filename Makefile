@@ -7,7 +7,7 @@
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz judge install package fmt lint clean
+.PHONY: help setup demo test fuzz judge real install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -30,6 +30,9 @@ fuzz: ## hostile answers for a minute, or for SECONDS
 
 judge: ## the test server judged by the providers' own clients from PyPI
 	@scripts/judge.sh
+
+real: ## the extension with servers that nobody here wrote: llama.cpp's, and a LiteLLM proxy
+	@scripts/real.sh
 
 install: ## build and install into the server that PG_CONFIG names
 	@scripts/install.sh

@@ -4,12 +4,13 @@
 mod tests {
     use crate::pg::queue::Job;
     use crate::worker::batch::{Batch, Item, merge, pack_items};
+    use autoembed_core::batch::Size;
     use autoembed_core::learned::Load;
     use autoembed_core::{Limits, Vectors};
 
     fn item(key: &str, text: &str) -> Item {
         let job = Job { id: 1, token: 1, lane: 0, key: key.into(), if_missing: false, attempts: 1, queued_at: None };
-        Item::new(vec![job], text.into(), Vec::new())
+        Item::new(vec![job], text.into(), Vec::new(), Size { tokens: 0, bytes: 0 })
     }
 
     /// Items with these texts and the keys "0", "1", ...
@@ -188,6 +189,16 @@ mod tests {
             alone[0].fits(&Limits { batch_tokens: 1, batch_bytes: 1, ..limits(1) }),
             "one text always has a request"
         );
+    }
+
+    #[test]
+    fn what_the_model_wants_before_a_text_counts_as_a_part_of_it() {
+        let prefix = Size { tokens: 5, bytes: 20 };
+        let mut long = Item::new(item("0", "").jobs, "one two three four five".into(), Vec::new(), prefix);
+        let before = long.tokens;
+        assert_eq!(Batch::new(7, vec![long.clone()]).load, Load { inputs: 1, tokens: before, bytes: 20 + 23 });
+        assert!(long.cut(8) && long.tokens <= 8 && long.tokens > 5, "{}", long.tokens);
+        assert!(long.cut(2) && !long.text.is_empty(), "something of the text is always left");
     }
 
     #[test]

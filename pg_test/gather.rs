@@ -89,6 +89,26 @@ mod tests {
     }
 
     #[pg_test]
+    fn gather_has_no_reason_to_look_again_where_all_rows_are_in_hand() {
+        let id = make();
+        run("INSERT INTO g SELECT i, 't' || i FROM generate_series(1, 20000) i");
+        take_queued(id);
+        run("SELECT autoembed.backfill('g')");
+        let context = context(id);
+        let look =
+            |limit| gather(&context, BACKFILL, 0, limit, &context.stored.model.limits, &Busy::default(), &work());
+        let first = look(100);
+        assert!(first.walks_on && first.claimed == 100);
+        // More is walked while what waits is little, whatever is in hand.
+        while look(1000).claimed == 1000 {}
+        let last = look(1000);
+        assert_eq!((last.claimed, last.walks_on), (0, false));
+        run("UPDATE autoembed.job SET leased_until = NULL, not_before = now() + interval '1 hour'");
+        let waiting = look(1000);
+        assert_eq!((waiting.claimed, waiting.walks_on), (0, false), "rows whose time has not come");
+    }
+
+    #[pg_test]
     fn gather_gives_up_a_row_that_brought_the_worker_down_each_time() {
         let id = make();
         run("INSERT INTO g VALUES (1, 'deadly'), (2, 'harmless')");

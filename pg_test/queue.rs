@@ -315,6 +315,7 @@ mod tests {
             truncated: 1,
             tokens: None,
             cost: 0.5,
+            is_noted: false,
             ms: 1.5,
             status: None,
             error_code: Some("timeout".into()),

@@ -173,11 +173,13 @@ CREATE TABLE autoembed.request (
     truncated     int NOT NULL DEFAULT 0,
     tokens        bigint,
     cost          float8 NOT NULL DEFAULT 0,
+    noted         boolean NOT NULL DEFAULT false,
     ms            real NOT NULL,
     status        int,
     error_code    text
 );
 CREATE INDEX request_at ON autoembed.request (at);
+CREATE INDEX request_model ON autoembed.request (model, at) INCLUDE (tokens, noted);
 COMMENT ON TABLE autoembed.request IS 'What each request did; kept for autoembed.request_retention';
 COMMENT ON COLUMN autoembed.request.inputs IS 'texts sent; 0: no request was made, the vectors were remembered';
 COMMENT ON COLUMN autoembed.request.rows IS 'rows whose vector was written';
@@ -185,6 +187,7 @@ COMMENT ON COLUMN autoembed.request.cached IS 'texts that were not sent, because
 COMMENT ON COLUMN autoembed.request.truncated IS 'rows whose text was cut to what the model takes';
 COMMENT ON COLUMN autoembed.request.tokens IS 'as the server counted; estimated where it does not say';
 COMMENT ON COLUMN autoembed.request.cost IS 'US dollars, by the model''s price when it was sent';
+COMMENT ON COLUMN autoembed.request.noted IS 'sent by a session, which has counted it in a way that a rollback does not undo';
 
 -- Written by the worker alone, so that nobody waits for another's row.
 CREATE TABLE autoembed.usage_day (

@@ -6,7 +6,8 @@ SELECT v.id,
        CASE WHEN v.paused THEN 'paused'
             WHEN s.code IS NOT NULL THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
             WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN pg_catalog.concat('blocked: ', m.message, '; ', m.hint)
-            WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN pg_catalog.concat('active: waiting for the API, which answered: ', m.message)
+            WHEN m.state OPERATOR(pg_catalog.=) 'paced' THEN pg_catalog.concat('active: ', m.message)
+            WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN pg_catalog.concat('active: waiting for the API, which answered: ', m.message, '; ', m.hint)
             ELSE 'active' END AS state,
        COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) b.remaining AS pending,
        COALESCE(q.in_flight, 0::bigint) AS in_flight,
@@ -101,7 +102,7 @@ FROM (SELECT d.model, d.day, d.requests, d.inputs, d.tokens, d.cost, d.errors, d
       UNION ALL
       SELECT t.model, (pg_catalog.timezone('UTC', t.at))::date, (t.inputs OPERATOR(pg_catalog.>) 0)::int, t.inputs,
              COALESCE(t.tokens, 0::bigint), t.cost, (t.error_code IS NOT NULL)::int, t.cached
-      FROM autoembed.request t) u
+      FROM autoembed.request t WHERE NOT t.noted) u
 GROUP BY u.model, u.day;
 COMMENT ON VIEW autoembed.usage IS 'What each model has cost a day (UTC), the worker''s requests and those of embed() and searches; for members of pg_monitor';
 GRANT SELECT ON autoembed.usage TO pg_monitor;

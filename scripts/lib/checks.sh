@@ -11,7 +11,8 @@ style_checks() {
 
 clippy() {
   cargo clippy -p autoembed --all-targets --no-default-features --features "pg$PG pg_test" -- -D warnings &&
-    cargo clippy --workspace --exclude autoembed --all-targets -- -D warnings
+    cargo clippy --workspace --exclude autoembed --all-targets -- -D warnings &&
+    cargo clippy -p autoembed-tests --test real -- -D warnings
 }
 
 CARGO_DENY_VERSION=0.20.2

@@ -298,11 +298,9 @@ impl Circuit {
         Verdict { charge }
     }
 
-    /// Something was changed that may mend what is wrong: the next probe goes out at once.
+    /// Something was changed that may mend what is wrong: the next probe goes out at once, whatever pause was asked for.
     pub fn try_now(&mut self, now: Duration) {
-        if matches!(self.mode, Mode::Paused { .. } | Mode::Blocked { .. }) {
-            self.not_before = self.not_before.min(now);
-        }
+        self.not_before = self.not_before.min(now);
     }
 
     /// What the circuit does, for people.

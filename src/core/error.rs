@@ -75,8 +75,7 @@ impl Failure {
         Self {
             action,
             code: code.into(),
-            // A server's sentence may end in a full stop; it goes on in states and error messages.
-            message: clean(message).trim_end_matches(['.', ' ']).to_owned(),
+            message: sentence(message),
             hint: hint.into(),
             blames_input: false,
             oversize: None,
@@ -208,6 +207,15 @@ fn public_url(model: &Model) -> String {
         .base_url()
         .and_then(|url| crate::url::Url::parse(url).ok())
         .map_or_else(|| "none".to_owned(), |url| url.public())
+}
+
+/// A server's sentence may end in a full stop; it goes on in states and error messages.
+fn sentence(message: &str) -> String {
+    let cleaned = clean(message);
+    match cleaned.trim_end_matches(['.', ' ']) {
+        "" => "no reason was given".to_owned(),
+        said => said.to_owned(),
+    }
 }
 
 /// One line without control characters, at most [`MAX_MESSAGE`] bytes.

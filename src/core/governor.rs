@@ -256,6 +256,17 @@ impl Governor {
         self.circuit.try_now(now);
     }
 
+    /// The next probe of a model that does not work goes out at once.
+    pub fn probe_now(&mut self, now: Duration) {
+        self.circuit.try_now(now);
+    }
+
+    /// How long requests have to wait for their minute, with none under way; `None`: it is not that what they wait for.
+    #[must_use]
+    pub fn pace_wait(&self, now: Duration, policy: &Policy) -> Option<Duration> {
+        if self.in_flight > 0 { None } else { self.rate.wait(now, &policy.per_minute, 1) }
+    }
+
     /// The limits to cut and pack by, whatever the model's state.
     #[must_use]
     pub fn limits(&self, defined: &Limits) -> Limits {

@@ -8,10 +8,10 @@ use crate::provider::InputKind;
 use crate::url::Url;
 
 /// Options that do not change the vector of a text that is sent.
-const BESIDE_THE_POINT: [&str; 3] = ["headers", "too_long", "price_per_million_tokens"];
+const BESIDE_THE_POINT: [&str; 2] = ["too_long", "price_per_million_tokens"];
 
 /// Changes whenever the meaning of [`cache_key`]'s fields does.
-const CACHE_KEY_VERSION: &[u8] = b"autoembed cache key 1";
+const CACHE_KEY_VERSION: &[u8] = b"autoembed cache key 2";
 
 /// sha256 of the text's UTF-8: what the writer compares before it writes a vector.
 #[must_use]
@@ -28,19 +28,20 @@ pub fn cache_key(model: &Model, kind: InputKind, text: &str) -> [u8; 32] {
 /// What a vector depends on: provider, place, remote name, dimensions, options, kind and text. All but the text is hashed
 /// once.
 ///
-/// Each field is preceded by its length, so that no two different inputs make the same bytes. Secrets are left out: the
-/// key, the headers of the options, the query of the url. So are the model's own name, its limits, its timeout, its price
-/// and what becomes of texts that are too long.
+/// Each field is preceded by its length, so that no two different inputs make the same bytes. Headers and the url's query count:
+/// a gateway may choose the model by them. The key does not, nor do the model's own name, its limits, its timeout, its
+/// price and what becomes of texts that are too long.
 pub struct CacheKeys(Sha256);
 
 impl CacheKeys {
     /// The keys of a model's texts of this kind.
     #[must_use]
     pub fn new(model: &Model, kind: InputKind) -> Self {
-        let url = model
-            .base_url()
-            .map(|url| Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.public()))
-            .unwrap_or_default();
+        let url = model.base_url().unwrap_or_default();
+        let (place, query) = match Url::parse(url) {
+            Ok(url) => (url.public(), url.query.unwrap_or_default()),
+            Err(_) => (url.to_owned(), String::new()),
+        };
         let kind: &[u8] = match kind {
             InputKind::Document => b"document",
             InputKind::Query => b"query",
@@ -53,7 +54,8 @@ impl CacheKeys {
         for field in [
             CACHE_KEY_VERSION,
             model.provider.as_str().as_bytes(),
-            url.as_bytes(),
+            place.as_bytes(),
+            query.as_bytes(),
             model.remote.as_bytes(),
             &(model.dimensions as u64).to_le_bytes(),
             options.as_bytes(),
@@ -137,6 +139,10 @@ mod tests {
             Box::new(|m| m.remote = "rx".into()),
             Box::new(|m| m.dimensions = 4),
             Box::new(|m| m.url = Some("https://other/v1".into())),
+            Box::new(|m| m.url = Some("https://other/v1?deployment=a".into())),
+            Box::new(|m| m.url = Some("https://other/v1?deployment=b".into())),
+            Box::new(|m| m.options = json!({"headers": {"x-route": "a"}})),
+            Box::new(|m| m.options = json!({"headers": {"x-route": "b"}})),
             Box::new(|m| m.options = json!({"query_prefix": "x"})),
             Box::new(|m| m.options = json!({"query_prefix": "x", "send_dimensions": true})),
             Box::new(|m| m.options = json!({"body": {"a": [1, 2]}})),
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_and_order_do_not_count() {
+    fn names_limits_and_order_do_not_count() {
         let key = |change: &dyn Fn(&mut Model)| {
             let mut model = model();
             model.url = Some("https://h/v1".into());
@@ -181,11 +187,7 @@ mod tests {
             cache_key(&model, InputKind::Query, "t")
         };
         let plain = key(&|_| {});
-        assert_eq!(plain, key(&|m| m.url = Some("https://h/v1?key=canary".into())));
-        assert_eq!(
-            plain,
-            key(&|m| m.options = json!({"body": {"b": 2, "a": 1}, "query_prefix": "q", "headers": {"k": "v"}}))
-        );
+        assert_eq!(plain, key(&|m| m.options = json!({"body": {"b": 2, "a": 1}, "query_prefix": "q"})));
         assert_eq!(plain, key(&|m| m.timeout = std::time::Duration::from_secs(1)));
         assert_eq!(plain, key(&|m| m.name = "another".into()));
         for (option, value) in [("too_long", json!("fail")), ("price_per_million_tokens", json!(0.02))] {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::batch::Size;
+use crate::provider::{self, InputKind};
 pub use crate::provider::{Defaults, Provider};
 use crate::url::Url;
 
@@ -123,6 +125,12 @@ impl Model {
     #[must_use]
     pub fn host(&self) -> Option<String> {
         Some(Url::parse(self.base_url()?).ok()?.host)
+    }
+
+    /// The size of what goes before each text of that kind: a part of what the server counts.
+    #[must_use]
+    pub fn prefix_size(&self, kind: InputKind) -> Size {
+        provider::prefix(&self.options, kind).map_or(Size { tokens: 0, bytes: 0 }, Size::of)
     }
 
     /// Whether a request without a key is pointless.

@@ -147,6 +147,7 @@ impl Rate {
 
     /// Requests that others have sent on the same account.
     pub fn on_others(&mut self, now: Duration, allowed: &PerMinute, requests: u64, tokens: u64) {
+        self.forget_old(now);
         if allowed.is_any() && requests > 0 {
             self.window.push_back(Entry { id: 0, sent: now, ended: Some(now), requests, tokens });
         }

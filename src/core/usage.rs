@@ -71,6 +71,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A cut line may still be JSON; no day has figures such as these.
+    fn is_sane(&self) -> bool {
+        let Usage { requests, inputs, tokens, errors, cache_hits, cost } = self.usage;
+        (0.0..1e9).contains(&cost) && [requests, inputs, tokens, errors, cache_hits].iter().all(|n| *n < 1 << 50)
+    }
+
     /// The entry as a line, with its end.
     #[must_use]
     pub fn to_line(&self) -> String {
@@ -85,7 +91,7 @@ impl Entry {
 pub fn sum_up(text: &str) -> Vec<Entry> {
     let mut sums: Vec<Entry> = Vec::new();
     for entry in text.lines().filter_map(|line| serde_json::from_str::<Entry>(line).ok()) {
-        if !entry.usage.cost.is_finite() || entry.usage.cost < 0.0 {
+        if !entry.is_sane() {
             continue;
         }
         match sums.iter_mut().find(|sum| sum.day == entry.day && sum.model == entry.model) {

@@ -7,9 +7,10 @@ use crate::pg::error::{Error, Result, of_failure};
 use crate::pg::ffi::{process, rights};
 use crate::pg::{settings, usage};
 use autoembed_core::batch::{estimate_tokens, truncate};
+use autoembed_core::learned::shorter;
 use autoembed_core::model::TooLong;
 use autoembed_core::usage::{Usage, cost, may_have_cost};
-use autoembed_core::{Failure, InputKind};
+use autoembed_core::{Action, Answer, Failure, InputKind};
 use autoembed_http::Pool;
 use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -28,21 +29,22 @@ pub fn vector_of(text: &str, name: &str, kind: InputKind) -> Result<Vec<f32>> {
         return Err(Error::argument("there is no text to embed", "Give at least one word."));
     }
     let mut stored = catalog::model(name)?;
-    let text = fitting(text, &stored)?;
+    let text = fitting(text, &stored, kind)?;
     let key = (rights::current_user(), autoembed_core::hash::cache_key(&stored.model, kind, text));
     if let Some(vector) = cache::get(&key) {
         usage::note(name, Usage { cache_hits: 1, ..Usage::default() });
         return Ok(vector);
     }
-    let tokens = estimate_tokens(text) as u64;
+    let tokens = (estimate_tokens(text) + stored.model.prefix_size(kind).tokens) as u64;
     keep_budget(&stored, tokens)?;
     // Somebody waits for this one.
     let patience = settings::query_timeout();
     let is_shorter = patience < stored.model.timeout;
     stored.model.timeout = stored.model.timeout.min(patience);
-    let (called, _) = call_now(&stored, kind, vec![text.to_string()]);
-    let answer = called.result.map_err(|mut failure| {
-        if is_shorter && failure.code == "timeout" {
+    let answer = call_shorter(&stored, kind, text).map_err(|mut failure| {
+        if failure.action == Action::Reject {
+            failure.hint = "The server refuses this text. Give another, or a shorter one.".to_string();
+        } else if is_shorter && failure.code == "timeout" {
             failure.hint = "Try it again, or give it more time with SET autoembed.query_timeout.".to_string();
         }
         of_failure(name, &failure)
@@ -52,10 +54,30 @@ pub fn vector_of(text: &str, name: &str, kind: InputKind) -> Result<Vec<f32>> {
     Ok(vector)
 }
 
+/// One text; a text that the server calls too long is cut, a few times, where the model's options let it be.
+fn call_shorter(stored: &StoredModel, kind: InputKind, text: &str) -> std::result::Result<Answer, Failure> {
+    let mut text = text;
+    let mut cuts_left = 3;
+    loop {
+        let (called, _) = call_now(stored, kind, vec![text.to_string()]);
+        let failure = match called.result {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let what = failure.oversize.as_deref().filter(|_| stored.model.too_long() == TooLong::Truncate);
+        let shorter = what.map(|what| truncate(text, shorter(estimate_tokens(text), what)));
+        match shorter.filter(|shorter| cuts_left > 0 && shorter.len() < text.len() && !shorter.trim().is_empty()) {
+            Some(shorter) => text = shorter,
+            None => return Err(failure),
+        }
+        cuts_left -= 1;
+    }
+}
+
 /// The part of a text that the model takes.
-fn fitting<'t>(text: &'t str, stored: &StoredModel) -> Result<&'t str> {
+fn fitting<'t>(text: &'t str, stored: &StoredModel, kind: InputKind) -> Result<&'t str> {
     let most = stored.model.limits.input_tokens;
-    let cut = truncate(text, most);
+    let cut = truncate(text, most.saturating_sub(stored.model.prefix_size(kind).tokens).max(1));
     if cut.len() == text.len() || stored.model.too_long() == TooLong::Truncate {
         return Ok(cut);
     }
@@ -89,7 +111,8 @@ pub fn call_now(stored: &StoredModel, kind: InputKind, texts: Vec<String>) -> (C
     let name = stored.model.name.clone();
     let price = stored.model.price_per_million_tokens();
     let inputs = texts.len() as u64;
-    let estimated: usize = texts.iter().map(|text| estimate_tokens(text)).sum();
+    let prefix = stored.model.prefix_size(kind).tokens;
+    let estimated: usize = texts.iter().map(|text| estimate_tokens(text) + prefix).sum();
     let endpoint = match call::endpoint(stored) {
         Ok(endpoint) => endpoint,
         Err(failure) => return (Called::unanswered(failure), started.elapsed()),
@@ -145,7 +168,7 @@ fn send_and_wait(endpoint: Endpoint, kind: InputKind, texts: Vec<String>) -> Cal
             let called = done.unwrap_or_else(|panicked| {
                 let hint = "This is a fault of autoembed; please report it.";
                 let why = panicked.to_string();
-                Called::unanswered(Failure::new(autoembed_core::Action::Retry, "internal", &why, hint))
+                Called::unanswered(Failure::new(Action::Retry, "internal", &why, hint))
             });
             return called;
         }

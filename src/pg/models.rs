@@ -55,8 +55,9 @@ pub fn create(definition: Definition) -> Result<()> {
     model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
     check_host(&model)?;
     let headers = model.options.get("headers").and_then(|h| h.as_object());
-    let is_key =
-        |name: &str| ["auth", "key", "token", "secret"].iter().any(|part| name.to_ascii_lowercase().contains(part));
+    let is_key = |name: &str| {
+        ["auth", "key", "token", "secret", "cookie"].iter().any(|part| name.to_ascii_lowercase().contains(part))
+    };
     if let Some(name) = headers.and_then(|h| h.keys().find(|name| is_key(name))) {
         return Err(Error::argument(
             format!("the header \"{name}\" looks like a key, and options can be read by everybody"),

@@ -237,10 +237,9 @@ pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
     });
 }
 
-/// Jobs of a vectorizer in the slow lane, counted up to `most`.
+/// Jobs of a vectorizer in the slow lane that nobody has in hand, counted up to `most`.
 pub fn waiting_in_backfill(vectorizer: i32, most: i64) -> i64 {
-    const SQL: &str =
-        "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 LIMIT $2) x";
+    const SQL: &str = "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 AND leased_until IS NULL LIMIT $2) x";
     as_queue(|| spi::planned(SQL, args![vectorizer, most], Mode::Write, |row| row.or_default::<i64>(1)))
         .into_iter()
         .next()
@@ -304,6 +303,8 @@ pub struct Logged {
     pub tokens: Option<i64>,
     /// US dollars.
     pub cost: f64,
+    /// What it cost is counted elsewhere: see [`crate::pg::usage::note`].
+    pub is_noted: bool,
     /// From sending to the answer.
     pub ms: f32,
     /// HTTP status, where there was one.
@@ -314,8 +315,8 @@ pub struct Logged {
 
 /// Writes the request log; `None`: a request that was made for no vectorizer.
 pub fn log(vectorizer: Option<i32>, entry: &Logged) {
-    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code, cached, truncated, cost) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code, cached, truncated, cost, noted) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     as_queue(|| {
         spi::planned(
             SQL,
@@ -331,6 +332,7 @@ pub fn log(vectorizer: Option<i32>, entry: &Logged) {
                 spi::Arg::new(entry.cached),
                 spi::Arg::new(entry.truncated),
                 spi::Arg::new(entry.cost),
+                spi::Arg::new(entry.is_noted),
             ],
             Mode::Write,
             |_| (),

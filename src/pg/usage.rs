@@ -5,9 +5,9 @@
 //! adds up: [`note`] and [`fold`]. Where the process dies: a line that was not written, or lines that were read and not
 //! added, are lost, a second's worth at most; nothing is counted twice.
 
-use crate::pg::ffi::process;
 use crate::pg::ffi::rights::{as_extension, as_queue};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::{process, snapshot};
 use autoembed_core::usage::{Entry, Usage, sum_up};
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -15,8 +15,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Without a worker the file ends here: what comes then is not counted.
-const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Beyond this the file is added up by whoever writes to it.
+const MAX_BYTES: u64 = 64 * 1024;
 /// 2000-01-01, from which PostgreSQL counts days, in days from 1970-01-01.
 pub const POSTGRES_EPOCH: i32 = 10_957;
 const SECONDS_A_DAY: u64 = 86_400;
@@ -55,11 +55,19 @@ pub fn note(model: &str, usage: Usage) {
 
 fn append(lines: &str) -> io::Result<()> {
     let mut file = open(true)?;
-    file.try_lock_shared().map_err(io::Error::from)?;
-    if file.metadata()?.len() < MAX_BYTES {
-        file.write_all(lines.as_bytes())?;
+    if file.metadata()?.len() > MAX_BYTES {
+        add_up(&file)?;
     }
-    Ok(())
+    file.try_lock_shared().map_err(io::Error::from)?;
+    file.write_all(lines.as_bytes())
+}
+
+/// Without a worker the file would grow: its lines become one a model and day.
+fn add_up(mut file: &File) -> io::Result<()> {
+    file.try_lock().map_err(io::Error::from)?;
+    let sums: String = take_all(file)?.iter().map(Entry::to_line).collect();
+    file.write_all(sums.as_bytes())?;
+    file.unlock()
 }
 
 /// What sessions have noted and nobody has added up.
@@ -102,26 +110,35 @@ pub fn fold() -> Vec<Entry> {
     entries
 }
 
-/// Reads the file and empties it, while nobody can write to it.
 fn take() -> io::Result<Vec<Entry>> {
-    let mut file = open(false)?;
+    let file = open(false)?;
     file.try_lock().map_err(io::Error::from)?;
+    take_all(&file)
+}
+
+/// Reads the file and empties it; for who has it locked.
+fn take_all(mut file: &File) -> io::Result<Vec<Entry>> {
     let mut bytes = Vec::new();
     file.rewind()?;
-    (&file).take(2 * MAX_BYTES).read_to_end(&mut bytes)?;
+    file.read_to_end(&mut bytes)?;
     file.set_len(0)?;
     Ok(sum_up(&String::from_utf8_lossy(&bytes)))
 }
 
-/// Tokens of a model that were used today, as far as they are written down; with what sessions have noted.
+/// Tokens of a model that were used today, as far as they are written down; with what sessions have noted. As of now,
+/// whatever snapshot the statement or transaction has.
 pub fn used_today(model: &str) -> u64 {
-    const SQL: &str = "SELECT COALESCE((SELECT sum(t.tokens) FROM autoembed.request t WHERE t.model = $1 \
+    const SQL: &str = "SELECT COALESCE((SELECT sum(t.tokens) FROM autoembed.request t WHERE t.model = $1 AND NOT t.noted \
            AND t.at >= timezone('UTC', (date '1970-01-01' + $2)::timestamp)), 0)::bigint \
          + COALESCE((SELECT u.tokens FROM autoembed.usage_day u WHERE u.model = $1 AND u.day = date '1970-01-01' + $2), 0)";
     let day = today();
-    let written = as_extension(|| {
-        spi::first(SQL, args![model.to_string(), day], Mode::Read, |row| row.or_default::<i64>(1)).unwrap_or(0)
+    // First the file: what is moved to the table meanwhile counts twice rather than not at all.
+    let noted = noted();
+    let written = snapshot::with_latest(false, || {
+        as_extension(|| {
+            spi::first(SQL, args![model.to_string(), day], Mode::Read, |row| row.or_default::<i64>(1)).unwrap_or(0)
+        })
     });
-    let noted = noted().into_iter().filter(|entry| entry.day == day && entry.model == model);
+    let noted = noted.into_iter().filter(|entry| entry.day == day && entry.model == model);
     (written.max(0) as u64).saturating_add(noted.map(|entry| entry.usage.tokens).sum())
 }

@@ -22,22 +22,31 @@ pub struct Item {
     pub text: String,
     /// sha256 of the whole text.
     pub hash: Vec<u8>,
-    /// Tokens of its text, as estimated.
+    /// Tokens of its text and of what the model wants before it, as estimated.
     pub tokens: usize,
+    /// What the model wants before it.
+    prefix: Size,
     /// Its text was cut.
     pub is_cut: bool,
     /// How often it was cut because the server had refused it.
     cuts: u8,
+    /// It was refused alone, and nothing was known to work then.
+    is_suspected: bool,
     /// What its vector is remembered by; `None`: it is not to be remembered.
     pub memory: Option<cache::Key>,
 }
 
 impl Item {
-    /// A row with its text (empty: it is not sent) and the hash of the whole of it.
-    pub fn new(jobs: Vec<Job>, text: String, hash: Vec<u8>) -> Item {
+    /// A row with its text (empty: it is not sent), the hash of the whole of it, and what the model wants before it.
+    pub fn new(jobs: Vec<Job>, text: String, hash: Vec<u8>, prefix: Size) -> Item {
         let key = jobs.first().map(|job| job.key.clone()).unwrap_or_default();
-        let tokens = estimate_tokens(&text);
-        Item { key, jobs, text, hash, tokens, is_cut: false, cuts: 0, memory: None }
+        let tokens = estimate_tokens(&text) + prefix.tokens;
+        Item { key, jobs, text, hash, tokens, prefix, is_cut: false, cuts: 0, is_suspected: false, memory: None }
+    }
+
+    /// A row that has no text to be sent.
+    pub fn without_text(jobs: Vec<Job>) -> Item {
+        Item::new(jobs, String::new(), Vec::new(), Size { tokens: 0, bytes: 0 })
     }
 
     /// The most tries of any of its jobs.
@@ -47,19 +56,24 @@ impl Item {
 
     /// Cuts the text to so many tokens where it has more; whether it had. What was remembered of it counts no more.
     pub fn cut(&mut self, most: usize) -> bool {
-        let length = truncate(&self.text, most).len();
+        let length = self.length_within(most);
         if length == self.text.len() {
             return false;
         }
         self.text.truncate(length);
-        self.tokens = estimate_tokens(&self.text);
+        self.tokens = estimate_tokens(&self.text) + self.prefix.tokens;
         self.is_cut = true;
         self.memory = None;
         true
     }
 
-    fn load(&self) -> Load {
-        Load { inputs: 1, tokens: self.tokens, bytes: self.text.len() }
+    /// How much of the text has so many tokens, with what comes before it.
+    fn length_within(&self, most: usize) -> usize {
+        truncate(&self.text, most.saturating_sub(self.prefix.tokens).max(1)).len()
+    }
+
+    fn size(&self) -> Size {
+        Size { tokens: self.tokens, bytes: self.text.len() + self.prefix.bytes }
     }
 }
 
@@ -84,8 +98,8 @@ impl Batch {
         let all: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
         let unique = unique(&all);
         let texts = unique.firsts.iter().map(|i| all[*i].to_string()).collect();
-        let load = unique.firsts.iter().map(|i| items[*i].load()).fold(Load::default(), |sum, one| Load {
-            inputs: sum.inputs + one.inputs,
+        let load = unique.firsts.iter().map(|i| items[*i].size()).fold(Load::default(), |sum, one| Load {
+            inputs: sum.inputs + 1,
             tokens: sum.tokens.saturating_add(one.tokens),
             bytes: sum.bytes + one.bytes,
         });
@@ -95,6 +109,16 @@ impl Batch {
     /// All jobs of all its rows.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.items.iter().flat_map(|item| item.jobs.iter())
+    }
+
+    /// Notes that it was refused while nothing was known to work.
+    pub fn suspect(&mut self) {
+        self.items.iter_mut().for_each(|item| item.is_suspected = true);
+    }
+
+    /// Whether all of it was.
+    pub fn is_suspected(&self) -> bool {
+        self.items.iter().all(|item| item.is_suspected)
     }
 
     /// Whether one request may hold it; a single text always has one.
@@ -118,8 +142,9 @@ impl Batch {
 
     /// The batch with each text cut to so many tokens; the batch as it was where none is longer, or one was cut too often.
     pub fn shorten(mut self, most: usize) -> Result<Batch, Box<Batch>> {
-        let too_long = |item: &Item| truncate(&item.text, most).len() < item.text.len();
-        let is_in_vain = |item: &Item| item.cuts >= MOST_CUTS || truncate(&item.text, most).trim().is_empty();
+        let too_long = |item: &Item| item.length_within(most) < item.text.len();
+        let is_in_vain =
+            |item: &Item| item.cuts >= MOST_CUTS || item.text[..item.length_within(most)].trim().is_empty();
         if !self.items.iter().any(too_long) || self.items.iter().any(|item| too_long(item) && is_in_vain(item)) {
             return Err(Box::new(self));
         }
@@ -167,8 +192,7 @@ pub fn pack_items(vectorizer: i32, items: Vec<Item>, limits: &Limits, keep_last:
     // Items with equal texts are kept together, so that the text costs one input.
     let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
     let unique = unique(&texts);
-    let size = |i: &usize| Size { tokens: items[*i].tokens, bytes: items[*i].text.len() };
-    let sizes: Vec<Size> = unique.firsts.iter().map(size).collect();
+    let sizes: Vec<Size> = unique.firsts.iter().map(|i| items[*i].size()).collect();
     let mut ranges: Vec<Range<usize>> = pack(&sizes, limits);
     let is_full = ranges.last().is_none_or(|r| r.len() >= limits.batch_inputs);
     if keep_last && !is_full {

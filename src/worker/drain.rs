@@ -7,7 +7,7 @@ use crate::worker::engine::Engine;
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
-/// How long a model that does not answer is waited for.
+/// How long a model that does not answer, or that may not be asked yet, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Embeds waiting rows of the caller's vectorizers, at most `max_rows` of them; how many were embedded. A model that
@@ -31,6 +31,7 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
     let work = settings::work();
     let mut engine = Engine::for_session(scope, room);
     let mut last_progress = Instant::now();
+    let mut paced = None;
     loop {
         let before = engine.written;
         while received(&mut engine, &work) {}
@@ -50,6 +51,13 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
                 break;
             }
         }
+        if engine.in_flight() == 0
+            && engine.last_failure.is_none()
+            && let Some(rest) = round.rest.filter(|rest| *rest > PATIENCE)
+        {
+            paced = Some(rest);
+            break;
+        }
         if engine.in_flight() > 0 || round.rest.is_some() {
             process::wait_latch(round.rest.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1)));
         }
@@ -61,6 +69,13 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
         && let Some((model, failure)) = engine.last_failure.take()
     {
         error::of_failure(&model, &failure).warn();
+    }
+    if let Some(rest) = paced {
+        error::Error::state(
+            format!("the next request may not go out for {} s, so not all rows are embedded", rest.as_secs()),
+            "Call it again later. The limits are the models' requests_per_minute and tokens_per_minute, or those that their servers report.",
+        )
+        .warn();
     }
     Ok(engine.written as i64)
 }

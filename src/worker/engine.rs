@@ -29,6 +29,10 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// Most looks into the queue before answers are taken in.
 const LOOKS: usize = 64;
 
+/// How long it is waited for what a model that is asked says.
+const DOUBT: Duration = Duration::from_secs(3);
+/// How long a vectorizer is left alone whose step failed as a whole.
+const TROUBLED: Duration = Duration::from_secs(1);
 /// Rows are not held for a model that may not be called for so long.
 const LONG: Duration = Duration::from_secs(5);
 
@@ -43,6 +47,14 @@ struct Flight {
     ticket: Ticket,
     /// Rows, with their vectorizers, whose texts are on their way in this request.
     followers: Vec<(i32, Item)>,
+}
+
+/// A batch that was refused in a way that may be meant for every request: a fixed word is sent to find out.
+struct Accused {
+    batch: Batch,
+    stored: StoredModel,
+    failure: Failure,
+    since: Instant,
 }
 
 struct Returned {
@@ -90,7 +102,9 @@ pub struct Engine {
     /// Texts that are on their way, and the flight that each is in.
     flying: HashMap<cache::Key, u64>,
     /// Parts of batches that failed.
-    ready: VecDeque<(Batch, StoredModel)>,
+    ready: VecDeque<Batch>,
+    /// Batches whose failure may be their model's or their own, by model.
+    accused: HashMap<String, Accused>,
     buffers: HashMap<(i32, i16), Vec<Item>>,
     hints: HashMap<(i32, i16), Hint>,
     failed_alone: HashMap<(i32, String), Duration>,
@@ -127,6 +141,7 @@ impl Engine {
             flights: HashMap::new(),
             flying: HashMap::new(),
             ready: VecDeque::new(),
+            accused: HashMap::new(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
             failed_alone: HashMap::new(),
@@ -169,9 +184,11 @@ impl Engine {
     /// Sends what can be sent.
     pub fn send(&mut self, work: &Work) -> Result<Round, Caught> {
         let mut round = Round { sent: 0, settled: 0, backlog: false, rest: None };
-        self.send_ready(work, &mut round);
+        self.ask_for_the_accused(work, &mut round)?;
+        self.send_ready(work, &mut round)?;
         let candidates = self.step(queue::candidates)?;
         self.drop_orphans(&candidates)?;
+        let mut trouble = None;
         let mut candidates: VecDeque<(i32, i16)> = self.in_turn(candidates).into();
         let mut looks = 0;
         while let Some((id, lane)) = candidates.pop_front() {
@@ -184,18 +201,26 @@ impl Engine {
             if self.room == Some(0) && self.buffers.is_empty() {
                 break;
             }
-            let again = self.serve(id, lane, work, &mut round)?;
-            if again {
-                candidates.push_back((id, lane));
+            match self.serve(id, lane, work, &mut round) {
+                Ok(true) => candidates.push_back((id, lane)),
+                Ok(false) => {}
+                Err(caught) => {
+                    // The others are served nevertheless.
+                    self.resting.insert(id, Instant::now() + TROUBLED);
+                    trouble = Some(caught);
+                }
             }
         }
         self.show_states()?;
-        Ok(round)
+        trouble.map_or(Ok(round), Err)
     }
 
     /// Writes down which models cannot be called, where that has changed.
     fn show_states(&mut self) -> Result<(), Caught> {
-        let changed = self.models.changed();
+        // What is wrong with a model that is being asked is known better in a moment.
+        let in_doubt: Vec<&String> =
+            self.accused.iter().filter(|(_, accused)| accused.since.elapsed() < DOUBT).map(|(name, _)| name).collect();
+        let changed = self.models.changed(|name| !in_doubt.contains(&name));
         if changed.is_empty() || self.in_session {
             return Ok(());
         }
@@ -327,22 +352,34 @@ impl Engine {
         }
     }
 
-    fn send_ready(&mut self, work: &Work, round: &mut Round) {
+    fn send_ready(&mut self, work: &Work, round: &mut Round) -> Result<(), Caught> {
         let mut waiting = VecDeque::new();
-        while let Some((batch, stored)) = self.ready.pop_front() {
+        // By the model as it is now: it may have been changed since the batch failed.
+        let mut models: HashMap<i32, Option<StoredModel>> = HashMap::new();
+        while let Some(batch) = self.ready.pop_front() {
+            let id = batch.vectorizer;
+            if !models.contains_key(&id) {
+                let stored = self.step(|| gather::load(id).map(|context| context.stored))?;
+                models.insert(id, stored);
+            }
+            let Some(stored) = models.get(&id).cloned().flatten() else {
+                waiting.push_back(batch);
+                continue;
+            };
             let limits = self.models.get(&stored, work).governor.limits(&stored.model.limits);
             let limits = match self.models.gate(&stored, work) {
                 Gate::Open(limits) => limits,
                 Gate::Wait(_) => limits,
             };
             if batch.fits(&limits) {
-                waiting.extend(self.try_send(batch, &stored, work, round).err().map(|batch| (*batch, stored)));
+                waiting.extend(self.try_send(batch, &stored, work, round).err().map(|batch| *batch));
             } else {
-                let (smaller, _) = pack_items(batch.vectorizer, batch.items, &limits, false);
-                smaller.into_iter().rev().for_each(|batch| self.ready.push_front((batch, stored.clone())));
+                let (smaller, _) = pack_items(id, batch.items, &limits, false);
+                smaller.into_iter().rev().for_each(|batch| self.ready.push_front(batch));
             }
         }
         self.ready = waiting;
+        Ok(())
     }
 
     /// Sends a batch if it may go now, or something to find out whether its model works; the batch where it was not sent.
@@ -368,11 +405,12 @@ impl Engine {
             round.wait(pause);
             return Err(Box::new(batch));
         }
+        round.sent += 1;
+        // Whether the model works cannot be learned from a row that may be at fault itself; and what a server says to a fixed
+        // word can be shown to everybody.
         let is_suspect = |item: &Item| self.failed_alone.contains_key(&(batch.vectorizer, item.key.clone()));
         let is_suspect = batch.texts.len() == 1 && batch.items.iter().all(is_suspect);
-        round.sent += 1;
-        if is_suspect && self.models.is_probing(stored, work) {
-            // Whether the model works cannot be learned from a row that may be at fault itself.
+        if self.models.is_down(stored, work) || (is_suspect && self.models.is_probing(stored, work)) {
             self.launch(None, stored.clone(), work);
             round.backlog = true;
             return Err(Box::new(batch));

@@ -222,6 +222,8 @@ pub struct Call {
     pub tokens: Option<u64>,
     /// US dollars.
     pub cost: f64,
+    /// What it cost is counted elsewhere.
+    pub is_noted: bool,
 }
 
 impl Call {
@@ -235,6 +237,7 @@ impl Call {
             truncated: written.cut as i32,
             tokens: self.tokens.and_then(|t| i64::try_from(t).ok()),
             cost: self.cost,
+            is_noted: self.is_noted,
             ms: self.took.as_secs_f32() * 1000.0,
             status: self.status.map(i32::from),
             error_code: failure.map(|f| f.code.clone()),

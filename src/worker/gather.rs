@@ -170,14 +170,16 @@ pub fn gather(
     if !context.lock() {
         return Gathered { rest: Some(IN_USE), ..Gathered::default() };
     }
-    let mut walks_on = false;
+    let mut walked = Walk::Over;
     if lane == queue::BACKFILL {
         match walk(context, limit) {
-            Ok(on) => walks_on = on,
+            Ok(came_to) => walked = came_to,
             Err(rest) => return Gathered { rest: Some(rest), ..Gathered::default() },
         }
     }
     let jobs = queue::claim(id, lane, above, limit, work.lease);
+    // Rows that wait for their time, or for others, are no reason to look again at once.
+    let walks_on = walked == Walk::On || (walked == Walk::Full && !jobs.is_empty());
     let mut gathered =
         Gathered { walks_on, claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
     if jobs.is_empty() {
@@ -305,6 +307,7 @@ fn sort_out(
 ) {
     let id = context.vectorizer.id;
     let cache_keys = CacheKeys::new(&context.stored.model, InputKind::Document);
+    let prefix = context.stored.model.prefix_size(InputKind::Document);
     let mut ended: Vec<Job> = Vec::new();
     let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
     for (jobs, found) in rows.into_iter().zip(found) {
@@ -315,7 +318,7 @@ fn sort_out(
                 continue;
             }
             Row::Raised(caught) => {
-                let item = Item::new(jobs, String::new(), Vec::new());
+                let item = Item::without_text(jobs);
                 finish::raised(id, &item, &caught, work);
                 gathered.settled += 1;
                 continue;
@@ -328,11 +331,11 @@ fn sort_out(
         }
         match found.text.filter(|text| !text.trim().is_empty()) {
             None => {
-                to_clear.push((Item::new(jobs, String::new(), Vec::new()), found.hash));
+                to_clear.push((Item::without_text(jobs), found.hash));
             }
             Some(text) => {
                 let is_longer = text.len() >= max_chars as usize && text.chars().count() >= max_chars as usize;
-                let mut item = Item::new(jobs, text, found.hash.unwrap_or_default());
+                let mut item = Item::new(jobs, text, found.hash.unwrap_or_default(), prefix);
                 if fit(context, &mut item, is_longer, cut, &cache_keys) {
                     gathered.items.push(item);
                 } else {
@@ -369,15 +372,26 @@ fn fit(context: &Context, item: &mut Item, is_longer: bool, cut: &Limits, keys: 
     true
 }
 
-/// Fills the backfill lane up with the next rows of the table, so that it never holds more than a few thousand; whether there are
-/// more. Where the table cannot be read: how long to leave it alone.
-fn walk(context: &Context, limit: usize) -> Result<bool, Duration> {
+/// What became of a walk.
+#[derive(Clone, Copy, PartialEq)]
+enum Walk {
+    /// The lane is full enough.
+    Full,
+    /// Rows were queued, and there are more.
+    On,
+    /// The end of the table was reached, or another walks.
+    Over,
+}
+
+/// Fills the backfill lane up with the next rows of the table, so that no more than a few thousand wait in it. Where the
+/// table cannot be read: how long to leave it alone.
+fn walk(context: &Context, limit: usize) -> Result<Walk, Duration> {
     let id = context.vectorizer.id;
     let low = 2 * limit.max(256) as i64;
     if queue::waiting_in_backfill(id, low) >= low {
-        return Ok(true);
+        return Ok(Walk::Full);
     }
-    let Some(walk) = queue::lock_walk(id) else { return Ok(false) };
+    let Some(walk) = queue::lock_walk(id) else { return Ok(Walk::Over) };
     let rows = WALK.max(2 * limit as i64);
     let keys = match subtransaction(|| {
         source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)
@@ -396,5 +410,5 @@ fn walk(context: &Context, limit: usize) -> Result<bool, Duration> {
         queue::add(id, queue::BACKFILL, missing, !walk.force);
     }
     queue::step_walk(id, last, count, count < rows);
-    Ok(count >= rows)
+    Ok(if count >= rows { Walk::On } else { Walk::Over })
 }

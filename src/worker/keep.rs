@@ -25,7 +25,7 @@ pub fn house(work: &Work) -> Result<(), Caught> {
     const LOG: &str = "WITH old AS (DELETE FROM autoembed.request WHERE at < clock_timestamp() - $1 * interval '1 s' RETURNING *), \
          days AS (INSERT INTO autoembed.usage_day AS u (model, day, requests, inputs, tokens, cost, errors, cache_hits) \
            SELECT model, timezone('UTC', at)::date, count(*) FILTER (WHERE inputs > 0), sum(inputs), COALESCE(sum(tokens), 0), sum(cost), \
-             count(error_code), sum(cached) FROM old GROUP BY 1, 2 ON CONFLICT (model, day) DO UPDATE SET \
+             count(error_code), sum(cached) FROM old WHERE NOT noted GROUP BY 1, 2 ON CONFLICT (model, day) DO UPDATE SET \
              requests = u.requests + EXCLUDED.requests, inputs = u.inputs + EXCLUDED.inputs, tokens = u.tokens + EXCLUDED.tokens, \
              cost = u.cost + EXCLUDED.cost, errors = u.errors + EXCLUDED.errors, cache_hits = u.cache_hits + EXCLUDED.cache_hits), \
          sums AS (SELECT vectorizer_id, sum(rows) AS rows, sum(truncated) AS truncated FROM old GROUP BY 1) \

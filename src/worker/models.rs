@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// What others have spent is looked up so often.
 const BUDGET_AGE: Duration = Duration::from_secs(2);
+/// What is shown of a model is written down again so often.
+const SHOWN_AGE: Duration = Duration::from_secs(10);
 /// How often the key of a blocked model is looked at: whether it was changed.
 const KEY_AGE: Duration = Duration::from_secs(1);
 
@@ -20,8 +22,13 @@ pub struct Known {
     /// Decides whether it is called.
     pub governor: Governor,
     /// As of the last look.
-    policy: Policy,
+    pub policy: Policy,
+    /// It has brought vectors since it last refused a row for good, or all.
+    pub works: bool,
+    /// Its requests have to wait until then, for their minute.
+    paced: Option<Duration>,
     shown: Shown,
+    shown_at: Instant,
     /// How it is defined, to see that it was changed.
     definition: Definition,
     /// The key it was blocked with.
@@ -71,7 +78,10 @@ impl Models {
         let known = self.known.entry(stored.model.name.clone()).or_insert_with(|| Known {
             governor: governor(work),
             policy,
+            works: false,
+            paced: None,
             shown: None,
+            shown_at: Instant::now(),
             definition: Definition::default(),
             key: None,
             key_at: None,
@@ -97,7 +107,12 @@ impl Models {
         let known = self.get(stored, work);
         known.look_at_key(stored, now);
         let policy = known.policy;
-        known.governor.gate(now, &policy)
+        let gate = known.governor.gate(now, &policy);
+        known.paced = match gate {
+            Gate::Wait(_) => known.governor.pace_wait(now, &policy).map(|wait| now + wait),
+            Gate::Open(_) => None,
+        };
+        gate
     }
 
     /// How long a batch of this size has to wait though the gate is open.
@@ -113,6 +128,18 @@ impl Models {
         let now = self.now();
         let circuit = self.get(stored, work).governor.circuit();
         circuit.may_send(now) == circuit::Gate::Open { max_inputs: Some(1) }
+    }
+
+    /// Whether the model does not work, as far as is known.
+    pub fn is_down(&mut self, stored: &StoredModel, work: &Work) -> bool {
+        let now = self.now();
+        let circuit = self.get(stored, work).governor.circuit();
+        matches!(circuit.state(now), State::Paused { .. } | State::Blocked { .. })
+    }
+
+    /// What is known of a model that has been called, however it is defined now.
+    pub fn called(&mut self, name: &str) -> Option<&mut Known> {
+        self.known.get_mut(name)
     }
 
     /// Notes that a request goes out.
@@ -150,17 +177,23 @@ impl Models {
     /// Settings were changed: what is blocked is tried at once.
     pub fn try_all_now(&mut self) {
         let now = self.now();
-        self.known.values_mut().for_each(|known| known.governor.try_now(now));
+        for known in self.known.values_mut() {
+            known.governor.try_now(now);
+            known.paced = None;
+        }
     }
 
-    /// Names of the models whose state is to be written down again, with it.
-    pub fn changed(&mut self) -> Vec<(String, Shown)> {
+    /// Names of the models whose state is to be written down again, with it; only of those that `wanted` names.
+    pub fn changed(&mut self, wanted: impl Fn(&String) -> bool) -> Vec<(String, Shown)> {
         let now = self.now();
         let mut changed = Vec::new();
-        for (name, known) in &mut self.known {
-            let shown = state::shown(name, &known.governor, &known.policy, now);
-            if shown != known.shown {
+        for (name, known) in self.known.iter_mut().filter(|(name, _)| wanted(name)) {
+            known.policy.day = usage::today();
+            let shown = state::shown(name, &known.governor, &known.policy, known.paced, now);
+            // Now and then once more: somebody may have dropped the model and made it again.
+            if shown != known.shown || (shown.is_some() && known.shown_at.elapsed() > SHOWN_AGE) {
                 known.shown.clone_from(&shown);
+                known.shown_at = Instant::now();
                 changed.push((name.clone(), shown));
             }
         }

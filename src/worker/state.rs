@@ -43,7 +43,7 @@ pub type Shown = Option<(&'static str, String, String, String)>;
 const SHORT: Duration = Duration::from_secs(2);
 
 /// What is to be written down of a model.
-pub fn shown(model: &str, governor: &Governor, policy: &Policy, now: Duration) -> Shown {
+pub fn shown(model: &str, governor: &Governor, policy: &Policy, paced: Option<Duration>, now: Duration) -> Shown {
     let of = |state, reason: &Reason| Some((state, reason.code.clone(), reason.message.clone(), reason.hint.clone()));
     if let Some(failure) = spent(model, governor, policy) {
         return of("blocked", &Reason::from(&failure));
@@ -52,6 +52,14 @@ pub fn shown(model: &str, governor: &Governor, policy: &Policy, now: Duration) -
         State::Blocked { reason, .. } => of("blocked", reason),
         State::Paused { reason, .. } => of("waiting", reason),
         State::Slowed { until, reason } if until.saturating_sub(now) > SHORT => of("waiting", reason),
+        State::Slowed { .. } | State::Recovering { .. } | State::Open if paced.is_some_and(|at| at > now + SHORT) => {
+            Some((
+                "paced",
+                "pace".to_string(),
+                format!("waiting for the minute's next requests or tokens of model \"{model}\""),
+                "It goes on by itself. The limits are the model's requests_per_minute and tokens_per_minute, or those that its server reports.".to_string(),
+            ))
+        }
         State::Slowed { .. } | State::Recovering { .. } | State::Open => None,
     }
 }
@@ -71,7 +79,9 @@ pub fn spent(model: &str, governor: &Governor, policy: &Policy) -> Option<Failur
 pub fn write(model: &str, shown: &Shown) {
     const SET: &str = "INSERT INTO autoembed.model_state (model, state, code, message, hint) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (model) DO UPDATE SET state = EXCLUDED.state, code = EXCLUDED.code, message = EXCLUDED.message, hint = EXCLUDED.hint, \
-         since = CASE WHEN model_state.state = EXCLUDED.state THEN model_state.since ELSE clock_timestamp() END";
+         since = CASE WHEN model_state.state = EXCLUDED.state THEN model_state.since ELSE clock_timestamp() END \
+         WHERE (model_state.state, model_state.code, model_state.message, model_state.hint) \
+         IS DISTINCT FROM (EXCLUDED.state, EXCLUDED.code, EXCLUDED.message, EXCLUDED.hint)";
     as_extension(|| match shown {
         Some((state, code, message, hint)) => {
             spi::execute(SET, args![model.to_string(), state.to_string(), code.clone(), message.clone(), hint.clone()]);

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod altered;
+mod blame;
 mod decoys;
 mod doorman;
 mod dumps;

@@ -115,3 +115,25 @@ fn searches_remember_what_they_asked() {
     site.settle("messages", "content");
     assert_eq!(site.inputs().len(), 2);
 }
+
+/// A gateway may choose the model by a header or by the url's query.
+#[test]
+fn what_another_place_answered_is_not_remembered_for_this_one() {
+    let mut site = Site::new();
+    for (name, url, options) in
+        [("a", "?deployment=a", "{}"), ("b", "?deployment=b", "{}"), ("c", "", "{\"headers\": {\"x-route\": \"c\"}}")]
+    {
+        let url = autoembed_tests::db::literal(&format!("{}{url}", site.stub.url()));
+        site.db.run(&format!(
+            "SELECT autoembed.create_model('{name}', 'openai', {}, url => {url}, options => '{options}')",
+            site.dims
+        ));
+        site.db.run(&format!(
+            "CREATE TABLE t_{name} (id int PRIMARY KEY, body text); SELECT autoembed.enable('t_{name}', 'body', '{name}'); \
+             INSERT INTO t_{name} VALUES (1, 'the same'); SELECT autoembed.embed('a query', '{name}')"
+        ));
+        site.settle(&format!("t_{name}"), "body");
+    }
+    assert_eq!(site.inputs().iter().filter(|text| *text == "the same").count(), 3);
+    assert_eq!(site.inputs().iter().filter(|text| *text == "a query").count(), 3);
+}

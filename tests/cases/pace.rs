@@ -136,3 +136,20 @@ fn a_long_pause_is_explained() {
     assert!(state.contains("429") || state.to_lowercase().contains("rate"), "{state}");
     assert_eq!(site.stub.stats().requests, 1);
 }
+
+/// A session does not wait in its transaction for a minute that it may be told of.
+#[test]
+fn a_session_that_would_have_to_wait_long_comes_back() {
+    let mut site = Site::builder().model("requests_per_minute => 1, max_batch_inputs => 10").start();
+    site.messages("");
+    site.db.run("SELECT autoembed.pause('messages')");
+    site.insert(1, 30);
+    let start = Instant::now();
+    site.db.run("BEGIN; SELECT autoembed.resume('messages')");
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending()"), 10);
+    assert!(start.elapsed() < seconds(15), "{:?}", start.elapsed());
+    site.db.run("COMMIT");
+    // The worker says what it waits for.
+    let state = site.until_state("messages", "active: waiting for the minute");
+    assert!(state.contains("stub"), "{state}");
+}

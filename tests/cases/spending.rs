@@ -94,3 +94,72 @@ fn only_monitors_see_what_was_spent() {
     assert_eq!(site.session_as("nobody_special").error("SELECT * FROM autoembed.usage").code, "42501");
     site.session_as("watcher").run("SELECT * FROM autoembed.usage");
 }
+
+/// A statement, or a transaction, sees what was spent since it began.
+#[test]
+fn one_statement_cannot_cross_the_budget() {
+    let mut site = Site::builder().model("daily_token_budget => 300").start();
+    let many = "SELECT count(autoembed.embed('hello world number ' || i, 'stub')) FROM generate_series(1, 500) i";
+    site.db.error(many).assert("53400", "daily token budget");
+    site.db.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    site.db.error(many).assert("53400", "daily token budget");
+    site.db.run("ROLLBACK");
+    let spent = site.stub.stats().tokens;
+    assert!((250..=300).contains(&spent), "{spent} tokens of 300");
+    assert_eq!(used(&mut site, "tokens"), spent.to_string());
+}
+
+#[test]
+fn what_a_session_embeds_counts_though_it_rolls_back() {
+    let mut site = Site::builder().model("daily_token_budget => 400").start();
+    site.messages("");
+    site.db.run("SELECT autoembed.pause('messages')");
+    site.insert(1, 50);
+    let drain = "BEGIN; SELECT autoembed.resume('messages'); SELECT autoembed.embed_pending(); ROLLBACK";
+    site.db.run(drain);
+    let stats = site.stub.stats();
+    assert!(stats.tokens > 0);
+    assert_eq!(used(&mut site, "tokens"), stats.tokens.to_string());
+    assert_eq!(used(&mut site, "requests"), stats.requests.to_string());
+    site.db.run("SET autoembed.cache_size = 0");
+    for _ in 0..4 {
+        site.db.run(drain);
+    }
+    let spent = site.stub.stats().tokens;
+    assert!(spent <= 400, "{spent} tokens of 400");
+    // A commit counts once.
+    site.db.run("UPDATE autoembed.models SET daily_token_budget = NULL WHERE name = 'stub'; SELECT autoembed.resume('messages')");
+    site.settle("messages", "content");
+    let spent = site.stub.stats().tokens;
+    assert_eq!(used(&mut site, "tokens"), spent.to_string());
+}
+
+#[test]
+fn what_a_model_wants_before_each_text_is_paid_for_too() {
+    let options =
+        "options => '{\"document_prefix\": \"a rather long instruction that says what the text is good for: \"}'";
+    let mut site = Site::builder().model(&format!("daily_token_budget => 1000, {options}")).start();
+    site.messages("");
+    site.insert(1, 500);
+    site.until_state("messages", "blocked: ");
+    let spent = site.stub.stats().tokens;
+    assert!((500..=1000).contains(&spent), "{spent} tokens of 1000");
+}
+
+/// A server that counts without sense.
+#[test]
+fn an_absurd_count_is_none() {
+    let mut site = Site::with_messages();
+    let vector = vec!["0.5"; site.dims].join(",");
+    let absurd = format!(
+        r#"{{"data": [{{"index": 0, "embedding": [{vector}]}}], "usage": {{"total_tokens": 9223372036854775807}}}}"#
+    );
+    site.fault(Fault::status_with(200, autoembed_stub::Body::Raw(absurd)));
+    site.insert(1, 1);
+    assert!(site.db.yes("SELECT autoembed.wait('messages')"));
+    site.stub.clear();
+    site.insert(2, 2);
+    assert!(site.db.yes("SELECT autoembed.wait('messages')"));
+    let tokens: i64 = used(&mut site, "tokens").parse().unwrap();
+    assert!((1..100).contains(&tokens), "{tokens}");
+}

@@ -35,7 +35,7 @@ const REFUSALS: [&str; 22] = [
 impl Said {
     /// The code of an account that waiting does not refill.
     pub(super) fn spent_account(&self) -> Option<&'static str> {
-        const CODES: [&str; 9] = [
+        const CODES: [&str; 10] = [
             "insufficient_quota",
             "insufficient_user_quota",
             "insufficient_balance",
@@ -45,6 +45,8 @@ impl Said {
             "billing_hard_limit_reached",
             "billing_not_active",
             "payment_required",
+            // LiteLLM's, of a key or a team; with 400 or 429.
+            "budget_exceeded",
         ];
         if let Some(code) = CODES.into_iter().find(|code| self.has_code(&[code]) || self.says(&[code])) {
             return Some(code);
@@ -98,18 +100,24 @@ impl Said {
     }
 
     pub(super) fn is_about_key(&self) -> bool {
-        self.has_code(&["invalid_api_key", "api_key_invalid", "authentication_error", "unauthenticated"])
-            || self.says(&[
-                "api key not valid",
-                "api key is not valid",
-                "api key is invalid",
-                "api key expired",
-                "invalid api key",
-                "incorrect api key",
-                "invalid api token",
-                "invalid subscription key",
-                "no api key",
-            ])
+        // LiteLLM without a database has one key, and says to all others that there is no database.
+        self.has_code(&[
+            "invalid_api_key",
+            "api_key_invalid",
+            "authentication_error",
+            "unauthenticated",
+            "no_db_connection",
+        ]) || self.says(&[
+            "api key not valid",
+            "api key is not valid",
+            "api key is invalid",
+            "api key expired",
+            "invalid api key",
+            "incorrect api key",
+            "invalid api token",
+            "invalid subscription key",
+            "no api key",
+        ])
     }
 
     /// Whether it matters where the requests come from.

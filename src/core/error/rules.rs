@@ -17,7 +17,7 @@ use crate::secret::Secret;
 /// | status | action |
 /// |---|---|
 /// | 401, 402, 403, 404, 405, 406, 407, 410, 415, 426, 451, 498, 501, 3xx | halt |
-/// | 429, 529, 503 with a wait, 500 and 503 that speak of overload | slow down; halt if the account has run dry, or a quota of an hour or longer |
+/// | 429, 529, 503 with a wait or that speaks of overload | slow down; halt if the account has run dry, or a quota of an hour or longer |
 /// | 400, 413, 422, 500 that speaks of a size | split, or reject one input; halt if the key, the place, the model, its dimensions or another parameter is at fault, or a page answers |
 /// | 429 "request too large" | split, or reject one input that is larger than the limit |
 /// | everything else | retry |
@@ -81,7 +81,7 @@ pub fn from_response(
         ),
         400 | 413 | 422 => refusal.of_input(),
         429 | 529 => refusal.slow_down(wait::asked_for(response, said.wait, &said.words, now_unix)),
-        500 | 503 if said.is_overload() => refusal.slow_down(wait::asked_for(response, said.wait, &said.words, now_unix)),
+        503 if said.is_overload() => refusal.slow_down(wait::asked_for(response, said.wait, &said.words, now_unix)),
         503 => match wait::by_retry_after(response, now_unix) {
             Some(after) => refusal.slow_down(Some(after)),
             None => refusal.retry(),

@@ -6,6 +6,7 @@ use crate::provider::Response;
 
 /// No server makes a model wait longer: after that it is asked again.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+const TEN_YEARS: f64 = 10.0 * 365.0 * 86_400.0;
 
 /// Beyond a year, figures are only a burden to whoever adds to them.
 const FAR: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -71,6 +72,8 @@ fn in_words(message: &str) -> Option<Duration> {
 }
 
 /// A span as Go prints it: `6m0s`, `1h2m3.5s`, `12ms`; a bare number counts seconds. Never zero, at most an hour.
+///
+/// A number of more than ten years is no span: some servers write the moment itself, in seconds since 1970.
 pub(crate) fn span(text: &str) -> Option<Duration> {
     whole(text).map(|span| span.min(LONGEST))
 }
@@ -78,7 +81,7 @@ pub(crate) fn span(text: &str) -> Option<Duration> {
 /// Like [`span`], but days stay days.
 pub(super) fn whole(text: &str) -> Option<Duration> {
     if let Some(number) = number(text) {
-        return seconds(number);
+        return if number > TEN_YEARS { None } else { seconds(number) };
     }
     let mut rest = text.trim();
     let mut total = 0.0;
@@ -158,6 +161,7 @@ mod tests {
             (&[("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-remaining-requests", "0"),
                ("x-ratelimit-reset-tokens", "9s"), ("x-ratelimit-remaining-tokens", "500")], Some(ms(1_000))),
             (&[("x-ratelimit-reset-tokens", "-1"), ("x-ratelimit-remaining-tokens", "-1")], None),
+            (&[("x-ratelimit-reset-tokens", "1795000000")], None),
             (&[("x-ratelimit-reset-tokens", "0")], None),
             (&[("x-ratelimit-reset-tokens", "6 minutes")], None),
             (&[("x-ratelimit-reset-tokens", "m")], None),

@@ -32,6 +32,7 @@ mod vectors;
 mod voyage;
 
 pub use message::{HeaderValue, Request, Response};
+pub(crate) use options::prefix;
 pub use vectors::{Answer, Vectors};
 
 /// What the rest of the house knows about a provider: data, and its wire format.

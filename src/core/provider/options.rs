@@ -95,7 +95,7 @@ pub(super) fn headers(options: &Value) -> impl Iterator<Item = (String, &str)> {
 }
 
 /// What goes before each text of that kind.
-pub(super) fn prefix(options: &Value, kind: InputKind) -> Option<&str> {
+pub(crate) fn prefix(options: &Value, kind: InputKind) -> Option<&str> {
     let name = match kind {
         InputKind::Document => "document_prefix",
         InputKind::Query => "query_prefix",

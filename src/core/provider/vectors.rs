@@ -114,6 +114,9 @@ pub(super) fn in_order(embeddings: List<Embedding<'_>>) -> List<Item<'_>> {
     embeddings.map(|embedding| Item { index: None, embedding })
 }
 
+/// No request comes near as many tokens: a larger count is a mistake.
+const MAX_TOKENS: u64 = 10_000_000;
+
 /// What a server counted. Whatever is no count is as good as none: vectors that were paid for are not thrown away for it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Count(pub(super) Option<u64>);
@@ -129,13 +132,13 @@ impl<'de> Deserialize<'de> for Count {
             }
 
             fn visit_u64<E: de::Error>(self, count: u64) -> Result<Count, E> {
-                Ok(Count(Some(count)))
+                Ok(Count((count <= MAX_TOKENS).then_some(count)))
             }
 
             // Some write 12.0.
             fn visit_f64<E: de::Error>(self, count: f64) -> Result<Count, E> {
-                let whole = count >= 0.0 && count < u64::MAX as f64;
-                Ok(Count(whole.then_some(count as u64)))
+                let sane = (0.0..=MAX_TOKENS as f64).contains(&count);
+                Ok(Count(sane.then_some(count as u64)))
             }
 
             fn visit_i64<E: de::Error>(self, _: i64) -> Result<Count, E> {

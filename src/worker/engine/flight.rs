@@ -1,6 +1,6 @@
 //! One request: out with its texts, back with vectors or a failure.
 
-use super::{Engine, Flight, Returned};
+use super::{Accused, Engine, Flight, Returned, Round};
 use crate::pg::call::{self, Called, Endpoint};
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::Caught;
@@ -9,11 +9,11 @@ use crate::pg::settings::Work;
 use crate::worker::batch::Batch;
 use crate::worker::finish::{self, Call};
 use crate::worker::gather;
-use crate::worker::models::policy;
-use autoembed_core::governor::Arrival;
+use autoembed_core::governor::{Arrival, Gate};
 use autoembed_core::learned::{Load, shorter};
 use autoembed_core::model::TooLong;
-use autoembed_core::{Action, Failure, InputKind, Part, Vectors, usage};
+use autoembed_core::usage::{self, Usage};
+use autoembed_core::{Action, Failure, InputKind, Part, Vectors};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Engine {
     pub fn receive(&mut self, work: &Work) -> Result<bool, Caught> {
         let returned = match self.pool.try_recv() {
             Some(Ok(returned)) => returned,
-            Some(Err(_)) => return self.abandon_lost(work).map(|()| true),
+            Some(Err(_)) => return self.abandon_lost().map(|()| true),
             None => return Ok(false),
         };
         let Some(mut flight) = self.flights.remove(&returned.flight) else { return Ok(true) };
@@ -80,45 +80,170 @@ impl Engine {
         tokens: Option<u64>,
         work: &Work,
     ) -> Result<(), Caught> {
-        let stored = &flight.stored;
-        let policy = policy(stored, work);
-        let governor = &mut self.models.get(stored, work).governor;
-        let booked = governor.on_success(flight.ticket, arrival, &policy, tokens);
-        let call = Call::of(stored, arrival, booked);
+        let name = flight.stored.model.name.clone();
+        let Some(known) = self.models.called(&name) else { return Ok(()) };
+        let policy = known.policy;
+        let booked = known.governor.on_success(flight.ticket, arrival, &policy, tokens);
+        known.works = true;
+        if self.last_failure.as_ref().is_some_and(|(of, _)| *of == name) {
+            self.last_failure = None;
+        }
+        let call = self.call_of(&flight.stored, arrival, booked);
         match &flight.batch {
             Some(batch) => {
+                self.note(&call, batch.load.inputs, false);
                 Self::remember(batch, vectors);
-                self.write(batch, stored, vectors, Some(call), work)?;
+                self.write(batch, &flight.stored, vectors, Some(call), work)?;
                 self.serve_followers(flight, vectors, work)
             }
-            None => self.log_probe(&call, None),
+            None => {
+                self.note(&call, PROBE_LOAD.inputs, false);
+                let entry = call.entry(PROBE_LOAD.inputs, Default::default(), None);
+                self.step(|| queue::log(None, &entry))?;
+                self.find_guilty(&name);
+                Ok(())
+            }
         }
     }
 
-    fn refused(&mut self, flight: Flight, arrival: &Arrival, failure: Failure, work: &Work) -> Result<(), Caught> {
+    fn refused(&mut self, flight: Flight, arrival: &Arrival, mut failure: Failure, work: &Work) -> Result<(), Caught> {
         let alone = flight.batch.as_ref().filter(|b| b.texts.len() == 1).and_then(|b| b.items.first());
         let key = alone.zip(flight.batch.as_ref()).map(|(item, b)| (b.vectorizer, item.key.clone()));
         let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
-        let governor = &mut self.models.get(&flight.stored, work).governor;
-        let (verdict, booked) = governor.on_failure(flight.ticket, arrival, &failure, before, finish::chance());
+        let name = flight.stored.model.name.clone();
+        let shown = match &flight.batch {
+            Some(_) => in_own_words(&flight.stored, arrival, &failure),
+            None => {
+                // Who refuses a plain word refuses everything.
+                if matches!(failure.action, Action::Split | Action::Reject) {
+                    failure.action = Action::Halt;
+                }
+                failure.clone()
+            }
+        };
+        let Some(known) = self.models.called(&name) else { return Ok(()) };
+        let is_suspected = flight.batch.as_ref().is_some_and(|batch| batch.texts.len() == 1 && batch.is_suspected());
+        if failure.action == Action::Halt && is_suspected && known.works {
+            // As if nobody were let in; but others were, since this text was refused before.
+            failure.action = Action::Reject;
+        }
+        let shown = Failure { action: failure.action.clone(), ..shown };
+        let (verdict, booked) = known.governor.on_failure(flight.ticket, arrival, &shown, before, finish::chance());
         if let Some(key) = key.filter(|_| failure.action == Action::Retry) {
             if self.failed_alone.len() >= REMEMBERED {
                 self.failed_alone.clear();
             }
             self.failed_alone.insert(key, arrival.now);
         }
-        self.last_failure = Some((flight.stored.model.name.clone(), failure.clone()));
-        let call = Call::of(&flight.stored, arrival, booked);
+        self.last_failure = Some((name.clone(), failure.clone()));
+        let call = self.call_of(&flight.stored, arrival, booked);
         match flight.batch {
             Some(batch) => self.failed(batch, flight.stored, failure, verdict.charge, &call, work),
-            None => self.log_probe(&call, Some(&failure)),
+            None => {
+                self.note(&call, PROBE_LOAD.inputs, true);
+                let entry = call.entry(PROBE_LOAD.inputs, Default::default(), Some(&failure));
+                let acquitted = self.accused.remove(&name);
+                self.step(|| {
+                    queue::log(None, &entry);
+                    if let Some(Accused { batch, .. }) = &acquitted {
+                        finish::give_back(batch, Duration::ZERO);
+                    }
+                })
+            }
         }
     }
 
-    /// A request that was of no vectorizer costs nevertheless.
-    fn log_probe(&mut self, call: &Call, failure: Option<&Failure>) -> Result<(), Caught> {
-        let entry = call.entry(PROBE_LOAD.inputs, Default::default(), failure);
-        self.step(|| queue::log(None, &entry))
+    /// What a session has sent is counted though its transaction may be rolled back.
+    fn note(&self, call: &Call, inputs: usize, failed: bool) {
+        if call.is_noted && inputs > 0 {
+            let usage = Usage {
+                requests: 1,
+                inputs: inputs as u64,
+                tokens: call.tokens.unwrap_or(0),
+                cost: call.cost,
+                errors: u64::from(failed),
+                cache_hits: 0,
+            };
+            crate::pg::usage::note(&call.model, usage);
+        }
+    }
+
+    /// Holds a batch back whose failure may be its model's, and has the model asked.
+    fn accuse(&mut self, batch: Batch, stored: StoredModel, failure: Failure) {
+        if failure.action == Action::Halt
+            && let Some(known) = self.models.called(&stored.model.name)
+        {
+            known.governor.probe_now(Duration::ZERO);
+        }
+        self.accused.insert(stored.model.name.clone(), Accused { batch, stored, failure, since: Instant::now() });
+    }
+
+    /// Sends the fixed word to models that have refused a batch, as they are now.
+    pub(super) fn ask_for_the_accused(&mut self, work: &Work, round: &mut Round) -> Result<(), Caught> {
+        let accused: Vec<(String, i32)> =
+            self.accused.iter().map(|(name, accused)| (name.clone(), accused.batch.vectorizer)).collect();
+        for (name, id) in accused {
+            if self.flights.values().any(|f| f.batch.is_none() && f.stored.model.name == name) {
+                continue;
+            }
+            let stored = self.step(|| gather::load(id).map(|context| context.stored))?;
+            let Some(stored) = stored.filter(|stored| stored.model.name == name) else {
+                if let Some(Accused { batch, .. }) = self.accused.remove(&name) {
+                    self.step(|| finish::give_back(&batch, Duration::ZERO))?;
+                }
+                continue;
+            };
+            match self.models.gate(&stored, work) {
+                Gate::Open(_) => {
+                    self.launch(None, stored, work);
+                    round.sent += 1;
+                }
+                Gate::Wait(pause) => round.wait(pause),
+            }
+        }
+        Ok(())
+    }
+
+    /// The model works: the batch that was held back is at fault itself.
+    fn find_guilty(&mut self, model: &str) {
+        let Some(Accused { mut batch, stored, failure, .. }) = self.accused.remove(model) else { return };
+        // What was wrong may have been mended between the two, so a text that is alone has to be refused once more.
+        if batch.texts.len() == 1 {
+            batch.suspect();
+            self.ready.push_front(batch);
+            return;
+        }
+        let failure = Failure { action: Action::Split, ..failure };
+        match self.in_pieces(batch, &stored, &failure) {
+            Ok(pieces) => pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch)),
+            Err(batch) => self.ready.push_front(*batch),
+        }
+    }
+
+    fn reject(&mut self, batch: &Batch, stored: &StoredModel, failure: &Failure) -> Result<(), Caught> {
+        if let Some(known) = self.models.called(&stored.model.name) {
+            known.works = false;
+        }
+        self.step(|| finish::reject(batch, failure))
+    }
+
+    /// For vectors that were known.
+    fn no_call(&self, stored: &StoredModel) -> Call {
+        let model = stored.model.name.clone();
+        Call { model, took: Duration::ZERO, status: None, tokens: None, cost: 0.0, is_noted: self.in_session }
+    }
+
+    fn call_of(&self, stored: &StoredModel, arrival: &Arrival, booked: u64) -> Call {
+        // The built-in model costs nothing.
+        let tokens = stored.model.provider.is_remote().then_some(booked);
+        Call {
+            model: stored.model.name.clone(),
+            took: arrival.took,
+            status: arrival.status,
+            tokens,
+            cost: usage::cost(tokens.unwrap_or(0), stored.model.price_per_million_tokens()),
+            is_noted: self.in_session && tokens.is_some(),
+        }
     }
 
     /// Writes vectors; `call`: the request that brought them, `None`: they were known.
@@ -130,6 +255,11 @@ impl Engine {
         call: Option<Call>,
         work: &Work,
     ) -> Result<(), Caught> {
+        let known = self.no_call(stored);
+        if call.is_none() && known.is_noted {
+            let cache_hits = batch.texts.len() as u64;
+            crate::pg::usage::note(&known.model, Usage { cache_hits, ..Usage::default() });
+        }
         let written = self.step(|| {
             let written = match gather::load(batch.vectorizer) {
                 Some(context) if context.stored.model.dimensions == vectors.dimensions => {
@@ -143,7 +273,7 @@ impl Engine {
             };
             let entry = match &call {
                 Some(call) => call.entry(batch.load.inputs, written, None),
-                None => Call::none(stored).known(batch.texts.len(), written),
+                None => known.known(batch.texts.len(), written),
             };
             queue::log(Some(batch.vectorizer), &entry);
             written
@@ -182,40 +312,56 @@ impl Engine {
         work: &Work,
     ) -> Result<(), Caught> {
         self.forget_hints(batch.vectorizer);
+        self.note(call, batch.load.inputs, true);
         let entry = call.entry(batch.load.inputs, Default::default(), Some(&failure));
         let id = batch.vectorizer;
-        let batch = match self.in_pieces(batch, &stored, &failure, work) {
+        self.step(|| queue::log(Some(id), &entry))?;
+        let name = &stored.model.name;
+        // A text stands refused, and now the next: that is not halved on and on before something is known to work.
+        let is_doubtful = failure.action == Action::Split
+            && failure.oversize.is_none()
+            && self.models.called(name).is_some_and(|known| !known.works)
+            && self.ready.iter().any(|other| other.vectorizer == id && other.is_suspected());
+        if is_doubtful && !self.accused.contains_key(name) {
+            self.accuse(batch, stored, failure);
+            return Ok(());
+        }
+        let mut batch = match self.in_pieces(batch, &stored, &failure) {
             Ok(pieces) => {
-                pieces.into_iter().rev().for_each(|batch| self.ready.push_front((batch, stored.clone())));
-                return self.step(|| queue::log(Some(id), &entry));
+                pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch));
+                return Ok(());
             }
             Err(batch) => *batch,
         };
-        self.step(|| {
-            queue::log(Some(id), &entry);
-            match failure.action {
-                Action::Reject | Action::Split => finish::reject(&batch, &failure),
-                Action::Retry if charge || failure.blames_input => finish::charge(&batch, &failure, work),
-                Action::Retry if batch.texts.len() == 1 => finish::give_back(&batch, work.retry_base),
-                Action::Retry | Action::SlowDown { .. } | Action::Halt => finish::give_back(&batch, Duration::ZERO),
+        let name = &stored.model.name;
+        let is_judged = self.models.called(name).is_some_and(|known| known.works);
+        let has_company = self.ready.iter().any(|other| other.vectorizer == id && !other.is_suspected());
+        match failure.action {
+            Action::Reject | Action::Split if is_judged => self.reject(&batch, &stored, &failure),
+            Action::Reject | Action::Split if has_company && !batch.is_suspected() => {
+                // The next one shows whether the server takes anything at all.
+                batch.suspect();
+                self.ready.push_back(batch);
+                Ok(())
             }
-        })
-        .map(|_| ())
+            Action::Halt | Action::Reject | Action::Split if !self.accused.contains_key(name) => {
+                self.accuse(batch, stored, failure);
+                Ok(())
+            }
+            Action::Retry if charge || failure.blames_input => self.step(|| finish::charge(&batch, &failure, work)),
+            Action::Retry if batch.texts.len() == 1 => self.step(|| finish::give_back(&batch, work.retry_base)),
+            _ => self.step(|| finish::give_back(&batch, Duration::ZERO)),
+        }
     }
 
     /// What goes out again at once in place of a batch that was refused, where anything does: texts cut to what the server
     /// takes, the batch by the limit that it has named, or its halves.
-    fn in_pieces(
-        &mut self,
-        batch: Batch,
-        stored: &StoredModel,
-        failure: &Failure,
-        work: &Work,
-    ) -> Result<Vec<Batch>, Box<Batch>> {
+    fn in_pieces(&mut self, batch: Batch, stored: &StoredModel, failure: &Failure) -> Result<Vec<Batch>, Box<Batch>> {
         if !matches!(failure.action, Action::Split | Action::Reject) {
             return Err(Box::new(batch));
         }
-        let limits = self.models.get(stored, work).governor.limits(&stored.model.limits);
+        let Some(known) = self.models.called(&stored.model.name) else { return Err(Box::new(batch)) };
+        let limits = known.governor.limits(&stored.model.limits);
         let mut batch = batch;
         if let Some(what) = failure.oversize.as_ref().filter(|_| stored.model.too_long() == TooLong::Truncate) {
             let longest = batch.items.iter().map(|item| item.tokens).max().unwrap_or(0);
@@ -249,20 +395,13 @@ fn call(endpoint: &Endpoint, texts: &[String]) -> Called {
     })
 }
 
-impl Call {
-    fn of(stored: &StoredModel, arrival: &Arrival, booked: u64) -> Call {
-        // The built-in model costs nothing.
-        let tokens = stored.model.provider.is_remote().then_some(booked);
-        Call {
-            model: stored.model.name.clone(),
-            took: arrival.took,
-            status: arrival.status,
-            tokens,
-            cost: usage::cost(tokens.unwrap_or(0), stored.model.price_per_million_tokens()),
-        }
+/// What may be shown to everybody whose tables use the model: a server may repeat the texts that it was sent, so its words are
+/// left out where those were users'.
+fn in_own_words(stored: &StoredModel, arrival: &Arrival, failure: &Failure) -> Failure {
+    let Some(status) = arrival.status.filter(|status| !(200..300).contains(status)) else { return failure.clone() };
+    let mut message = format!("the server of model \"{}\" answered with status {status}", stored.model.name);
+    if let Action::SlowDown { after: Some(pause) } = failure.action {
+        message.push_str(&format!(" and asks for a pause of {} s", pause.as_secs().max(1)));
     }
-
-    fn none(stored: &StoredModel) -> Call {
-        Call { model: stored.model.name.clone(), took: Duration::ZERO, status: None, tokens: None, cost: 0.0 }
-    }
+    Failure { message, ..failure.clone() }
 }

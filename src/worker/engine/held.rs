@@ -14,7 +14,8 @@ impl Engine {
     /// Rows of a vectorizer that are on their way.
     fn items(&self, id: i32) -> impl Iterator<Item = &Item> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
-        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).filter(move |b| b.vectorizer == id);
+        let accused = self.accused.values().map(|accused| &accused.batch);
+        let batches = flying.chain(&self.ready).chain(accused).filter(move |b| b.vectorizer == id);
         let kept = self.buffers.iter().filter(move |((of, _), _)| *of == id).flat_map(|(_, items)| items);
         let followers = self.flights.values().flat_map(|flight| &flight.followers);
         let followers = followers.filter(move |(of, _)| *of == id).map(|(_, item)| item);
@@ -32,7 +33,8 @@ impl Engine {
 
     fn vectorizers(&self) -> HashSet<i32> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
-        let batches = flying.chain(self.ready.iter().map(|(batch, _)| batch)).map(|batch| batch.vectorizer);
+        let accused = self.accused.values().map(|accused| &accused.batch);
+        let batches = flying.chain(&self.ready).chain(accused).map(|batch| batch.vectorizer);
         let followers = self.flights.values().flat_map(|flight| flight.followers.iter().map(|(id, _)| *id));
         batches.chain(self.buffers.keys().map(|(id, _)| *id)).chain(followers).collect()
     }
@@ -61,7 +63,7 @@ impl Engine {
         let mut batches = Vec::new();
         for _ in 0..self.ready.len() {
             match self.ready.pop_front() {
-                Some((batch, _)) if !is_wanted(batch.vectorizer) => batches.push(batch),
+                Some(batch) if !is_wanted(batch.vectorizer) => batches.push(batch),
                 Some(other) => self.ready.push_back(other),
                 None => break,
             }
@@ -80,14 +82,16 @@ impl Engine {
     }
 
     /// A call ended without telling which one it was: when none is under way any more, what is still waited for is lost.
-    pub(super) fn abandon_lost(&mut self, work: &Work) -> Result<(), Caught> {
+    pub(super) fn abandon_lost(&mut self) -> Result<(), Caught> {
         if self.pool.in_flight() > 0 {
             return Ok(());
         }
         let (now, mut batches, mut followers) = (self.models.now(), Vec::new(), Vec::new());
         self.flying.clear();
         for (_, flight) in std::mem::take(&mut self.flights) {
-            self.models.get(&flight.stored, work).governor.on_abandon(flight.ticket, now);
+            if let Some(known) = self.models.called(&flight.stored.model.name) {
+                known.governor.on_abandon(flight.ticket, now);
+            }
             followers.extend(flight.followers);
             batches.extend(flight.batch);
         }
@@ -97,7 +101,8 @@ impl Engine {
 
     /// Gives everything back that is claimed; answers that are still to come count for nothing.
     pub fn let_go(&mut self) -> Result<(), Caught> {
-        let mut batches: Vec<Batch> = self.ready.drain(..).map(|(batch, _)| batch).collect();
+        let mut batches: Vec<Batch> = self.ready.drain(..).collect();
+        batches.extend(self.accused.drain().map(|(_, accused)| accused.batch));
         self.flying.clear();
         for flight in std::mem::take(&mut self.flights).into_values() {
             batches.extend(flight.batch);
@@ -109,7 +114,7 @@ impl Engine {
 
     /// Whether claimed rows wait to be sent.
     pub fn holds_rows(&self) -> bool {
-        !self.ready.is_empty() || !self.buffers.is_empty()
+        !self.ready.is_empty() || !self.buffers.is_empty() || !self.accused.is_empty()
     }
 }
 

@@ -237,6 +237,7 @@ fn answers_and_their_actions() {
         (498, &[], says("invalid token"), Halt, "http_498"),
         (400, &[], google("INVALID_ARGUMENT", "API key expired. Please renew the API key.", json!([{"reason": "API_KEY_INVALID"}])), Halt, "http_400"),
         (400, &[], json!([{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}}]).to_string(), Halt, "http_400"),
+        (400, &[], error("No connected db.", "400", "no_db_connection"), Halt, "http_400"),
         (400, &[], google("FAILED_PRECONDITION", "Please enable billing on your project.", json!([])), Halt, "http_400"),
         (400, &[], google("FAILED_PRECONDITION", "Gemini API free tier is not available in your country.", json!([])), Halt, "region"),
 
@@ -248,6 +249,8 @@ fn answers_and_their_actions() {
         (403, &[], error("x", "Insufficient_Quota", "x"), Halt, "insufficient_quota"),
         (403, &[], error("Your account balance is insufficient. Please recharge.", "insufficient_user_quota", "x"), Halt, "insufficient_user_quota"),
         (400, &[], says("Your credit balance is too low to access the API."), Halt, "insufficient_balance"),
+        (400, &[], error("Budget has been exceeded! Current cost: 1.5, Max budget: 1.0", "400", "budget_exceeded"), Halt, "budget_exceeded"),
+        (429, after, error("Budget has been exceeded! Current cost: 1.5, Max budget: 1.0", "429", "budget_exceeded"), Halt, "budget_exceeded"),
         (500, &[], error("RateLimitError: {'error': {'code': 'insufficient_quota'}}", "500", "x"), Halt, "insufficient_quota"),
 
         // Quotas of an hour or longer: a pause where the server says how long, else only people know.
@@ -275,7 +278,7 @@ fn answers_and_their_actions() {
         (503, &[], error("Slow Down", "x", "server_error"), Slow, "http_503"),
         (503, &[], json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}).to_string(), Slow, "http_503"),
         (503, &[], json!({"error": "Model m is currently loading", "estimated_time": 20.0}).to_string(), Wait(20), "http_503"),
-        (500, &[], error("x", "x", "overloaded_error"), Slow, "http_500"),
+        (500, &[], error("x", "x", "overloaded_error"), Retry, "http_500"),
 
         // The address, the model and the form of the request.
         (404, &[], "404 page not found".into(), Halt, "http_404"),
@@ -285,6 +288,7 @@ fn answers_and_their_actions() {
         (404, &[], says("model \"x\" not found, try pulling it first"), Halt, "unknown_model"),
         (404, &[], error("No models loaded. Please load a model.", "x", "x"), Halt, "unknown_model"),
         (400, &[], json!({"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"}).to_string(), Halt, "unknown_model"),
+        (400, &[], error("/embeddings: Invalid model name passed in model=x. Call `/v1/models` to view available models for your key.", "400", "invalid_request_error"), Halt, "unknown_model"),
         (400, &[], says("\"llama3\" does not support embeddings"), Halt, "unknown_model"),
         (400, &[], param("you must provide a model parameter", "model"), Halt, "unknown_model"),
         (400, &[], json!({"message": "invalid request: model 'command-r' is not supported by the embed API"}).to_string(), Halt, "unknown_model"),
@@ -329,6 +333,7 @@ fn answers_and_their_actions() {
         (400, &[], error("x", "content_policy_violation", "x"), Input, "content_filter"),
         (403, &[], error("Your chosen model requires moderation and your input was flagged", "403", "x"), Input, "content_filter"),
         (498, &[], says("blocked input: please contact the administrator"), Input, "content_filter"),
+        (500, &[], error("litellm.InternalServerError: InternalServerError: OpenAIException - Error code: 500 - {'error': {'code': 500, 'message': 'input (802 tokens) is too large to process. increase the physical batch size (current batch size: 512)', 'type': 'server_error'}}", "500", "internal_server_error"), Input, "http_500"),
         (500, &[], error("input (1337 tokens) is too large to process. increase the physical batch size (current batch size: 512)", "500", "server_error"), Input, "http_500"),
 
         // Everything else.
