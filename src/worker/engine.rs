@@ -29,6 +29,8 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// Most looks into the queue before answers are taken in.
 const LOOKS: usize = 64;
 
+/// The answer to a request wakes whoever waits for it.
+const UNTIL_TOLD: Duration = Duration::from_secs(60);
 /// How long it is waited for what a model that is asked says.
 const DOUBT: Duration = Duration::from_secs(3);
 /// How long a vectorizer is left alone whose step failed as a whole.
@@ -251,6 +253,10 @@ impl Engine {
             self.resting.insert(id, Instant::now() + Duration::from_secs(5));
             return Ok(false);
         };
+        if self.accused.contains_key(&stored.model.name) {
+            round.wait(UNTIL_TOLD);
+            return Ok(false);
+        }
         self.look_up_budget(&stored, work)?;
         let limits = match self.models.gate(&stored, work) {
             Gate::Wait(pause) => {
@@ -358,11 +364,14 @@ impl Engine {
         let mut models: HashMap<i32, Option<StoredModel>> = HashMap::new();
         while let Some(batch) = self.ready.pop_front() {
             let id = batch.vectorizer;
-            if !models.contains_key(&id) {
-                let stored = self.step(|| gather::load(id).map(|context| context.stored))?;
-                models.insert(id, stored);
-            }
-            let Some(stored) = models.get(&id).cloned().flatten() else {
+            let stored = match models.get(&id) {
+                Some(stored) => stored.clone(),
+                None => {
+                    let stored = self.step(|| gather::load(id).map(|context| context.stored))?;
+                    models.entry(id).or_insert(stored).clone()
+                }
+            };
+            let Some(stored) = stored else {
                 waiting.push_back(batch);
                 continue;
             };
@@ -390,6 +399,10 @@ impl Engine {
         work: &Work,
         round: &mut Round,
     ) -> Result<(), Box<Batch>> {
+        if self.accused.contains_key(&stored.model.name) {
+            round.wait(UNTIL_TOLD);
+            return Err(Box::new(batch));
+        }
         match self.models.gate(stored, work) {
             Gate::Wait(pause) => {
                 round.wait(pause);

@@ -23,8 +23,10 @@ pub struct Known {
     pub governor: Governor,
     /// As of the last look.
     pub policy: Policy,
-    /// It has brought vectors since it last refused a row for good, or all.
+    /// It has brought vectors since a batch was last held back on its account.
     pub works: bool,
+    /// Texts that it has refused for good since it last brought vectors.
+    pub rejects: u32,
     /// Its requests have to wait until then, for their minute.
     paced: Option<Duration>,
     shown: Shown,
@@ -79,6 +81,7 @@ impl Models {
             governor: governor(work),
             policy,
             works: false,
+            rejects: 0,
             paced: None,
             shown: None,
             shown_at: Instant::now(),
@@ -206,7 +209,15 @@ impl Models {
     }
 }
 
+/// So many texts in a row are taken to be bad themselves; then it may be the model that takes none.
+const MOST_REJECTS: u32 = 10;
+
 impl Known {
+    /// Whether a text that it refuses is to blame, as far as is known.
+    pub fn is_fair(&self) -> bool {
+        self.rejects < MOST_REJECTS
+    }
+
     /// A model that was blocked with one key is tried at once with another.
     fn look_at_key(&mut self, stored: &StoredModel, now: Duration) {
         if !matches!(self.governor.circuit().state(now), State::Blocked { .. }) {

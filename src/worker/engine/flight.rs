@@ -85,6 +85,7 @@ impl Engine {
         let policy = known.policy;
         let booked = known.governor.on_success(flight.ticket, arrival, &policy, tokens);
         known.works = true;
+        known.rejects = 0;
         if self.last_failure.as_ref().is_some_and(|(of, _)| *of == name) {
             self.last_failure = None;
         }
@@ -170,10 +171,11 @@ impl Engine {
 
     /// Holds a batch back whose failure may be its model's, and has the model asked.
     fn accuse(&mut self, batch: Batch, stored: StoredModel, failure: Failure) {
-        if failure.action == Action::Halt
-            && let Some(known) = self.models.called(&stored.model.name)
-        {
-            known.governor.probe_now(Duration::ZERO);
+        if let Some(known) = self.models.called(&stored.model.name) {
+            known.works = false;
+            if failure.action == Action::Halt {
+                known.governor.probe_now(Duration::ZERO);
+            }
         }
         self.accused.insert(stored.model.name.clone(), Accused { batch, stored, failure, since: Instant::now() });
     }
@@ -222,7 +224,7 @@ impl Engine {
 
     fn reject(&mut self, batch: &Batch, stored: &StoredModel, failure: &Failure) -> Result<(), Caught> {
         if let Some(known) = self.models.called(&stored.model.name) {
-            known.works = false;
+            known.rejects = known.rejects.saturating_add(1);
         }
         self.step(|| finish::reject(batch, failure))
     }
@@ -317,36 +319,26 @@ impl Engine {
         let id = batch.vectorizer;
         self.step(|| queue::log(Some(id), &entry))?;
         let name = &stored.model.name;
-        // A text stands refused, and now the next: that is not halved on and on before something is known to work.
-        let is_doubtful = failure.action == Action::Split
-            && failure.oversize.is_none()
-            && self.models.called(name).is_some_and(|known| !known.works)
-            && self.ready.iter().any(|other| other.vectorizer == id && other.is_suspected());
-        if is_doubtful && !self.accused.contains_key(name) {
+        let is_fair = self.models.called(name).is_some_and(|known| known.is_fair());
+        let is_refusal = match failure.action {
+            Action::Halt => true,
+            Action::Split | Action::Reject => !is_fair && failure.oversize.is_none(),
+            Action::Retry | Action::SlowDown { .. } => false,
+        };
+        if is_refusal && !self.accused.contains_key(name) {
             self.accuse(batch, stored, failure);
             return Ok(());
         }
-        let mut batch = match self.in_pieces(batch, &stored, &failure) {
+        let batch = match self.in_pieces(batch, &stored, &failure) {
             Ok(pieces) => {
                 pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch));
                 return Ok(());
             }
             Err(batch) => *batch,
         };
-        let name = &stored.model.name;
-        let is_judged = self.models.called(name).is_some_and(|known| known.works);
-        let has_company = self.ready.iter().any(|other| other.vectorizer == id && !other.is_suspected());
         match failure.action {
-            Action::Reject | Action::Split if is_judged => self.reject(&batch, &stored, &failure),
-            Action::Reject | Action::Split if has_company && !batch.is_suspected() => {
-                // The next one shows whether the server takes anything at all.
-                batch.suspect();
-                self.ready.push_back(batch);
-                Ok(())
-            }
-            Action::Halt | Action::Reject | Action::Split if !self.accused.contains_key(name) => {
-                self.accuse(batch, stored, failure);
-                Ok(())
+            Action::Reject | Action::Split if is_fair || failure.oversize.is_some() => {
+                self.reject(&batch, &stored, &failure)
             }
             Action::Retry if charge || failure.blames_input => self.step(|| finish::charge(&batch, &failure, work)),
             Action::Retry if batch.texts.len() == 1 => self.step(|| finish::give_back(&batch, work.retry_base)),
