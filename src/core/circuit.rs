@@ -169,8 +169,10 @@ enum Mode {
 pub struct Circuit {
     config: Config,
     mode: Mode,
-    /// Nothing is sent before.
+    /// Nothing is sent before, as the circuit has it, ...
     not_before: Duration,
+    /// ... or as the server asks.
+    slow_until: Duration,
     /// Slow-downs in a row, and the last request that was sent before the latest of them.
     slowdowns: u32,
     slowed_at_id: u64,
@@ -194,6 +196,7 @@ impl Circuit {
             config,
             mode: Mode::Open,
             not_before: Duration::ZERO,
+            slow_until: Duration::ZERO,
             slowdowns: 0,
             slowed_at_id: 0,
             slow_reason: None,
@@ -209,8 +212,9 @@ impl Circuit {
     /// Whether a request may be sent at `now`, and how large. Changes nothing.
     #[must_use]
     pub fn may_send(&self, now: Duration) -> Gate {
-        if now < self.not_before {
-            return Gate::Wait(self.not_before - now);
+        let not_before = self.not_before.max(self.slow_until);
+        if now < not_before {
+            return Gate::Wait(not_before - now);
         }
         match &self.mode {
             Mode::Open => Gate::Open { max_inputs: None },
@@ -301,12 +305,13 @@ impl Circuit {
     /// Something was changed that may mend what is wrong: the next probe goes out at once, whatever pause was asked for.
     pub fn try_now(&mut self, now: Duration) {
         self.not_before = self.not_before.min(now);
+        self.slow_until = self.slow_until.min(now);
     }
 
     /// What the circuit does, for people.
     #[must_use]
     pub fn state(&self, now: Duration) -> State<'_> {
-        let until = self.not_before;
+        let until = self.not_before.max(self.slow_until);
         match &self.mode {
             Mode::Blocked { reason, .. } => State::Blocked { until, reason },
             Mode::Paused { reason, .. } => State::Paused { until, reason },
@@ -450,7 +455,7 @@ impl Circuit {
         } else if after.is_none() {
             return;
         }
-        self.not_before = self.not_before.max(now.saturating_add(wait));
+        self.slow_until = self.slow_until.max(now.saturating_add(wait));
     }
 }
 

@@ -256,11 +256,6 @@ impl Governor {
         self.circuit.try_now(now);
     }
 
-    /// The next probe of a model that does not work goes out at once.
-    pub fn probe_now(&mut self, now: Duration) {
-        self.circuit.try_now(now);
-    }
-
     /// How long requests have to wait for their minute, with none under way; `None`: it is not that what they wait for.
     #[must_use]
     pub fn pace_wait(&self, now: Duration, policy: &Policy) -> Option<Duration> {

@@ -51,6 +51,11 @@ pub fn model(name: &str) -> Result<StoredModel> {
     }
 }
 
+/// The names of all models.
+pub fn model_names() -> Vec<String> {
+    as_extension(|| spi::query("SELECT name FROM autoembed.models", &[], Mode::Read, |row| row.or_default(1)))
+}
+
 fn read_model(row: &Row) -> Result<StoredModel> {
     let name: String = row.or_default(1);
     let provider: Provider = row

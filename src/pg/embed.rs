@@ -93,7 +93,7 @@ fn fitting<'t>(text: &'t str, stored: &StoredModel, kind: InputKind) -> Result<&
 fn keep_budget(stored: &StoredModel, tokens: u64) -> Result<()> {
     let name = &stored.model.name;
     let Some(budget) = stored.daily_token_budget else { return Ok(()) };
-    let used = usage::used_today(name);
+    let used = usage::used_lately(name);
     if used.saturating_add(tokens) <= budget {
         return Ok(());
     }

@@ -10,10 +10,11 @@ use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::{process, snapshot};
 use autoembed_core::usage::{Entry, Usage, sum_up};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Beyond this the file is added up by whoever writes to it.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -21,7 +22,12 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub const POSTGRES_EPOCH: i32 = 10_957;
 const SECONDS_A_DAY: u64 = 86_400;
 
+/// How old a sum may be that a session judges a budget by; what it has used itself since is added.
+const SUM_AGE: Duration = Duration::from_secs(1);
+
 thread_local! {
+    /// Sums of today by model: when they were made, for which day, and the tokens.
+    static SUMS: RefCell<HashMap<String, (Instant, i32, u64)>> = RefCell::default();
     /// What could not be written because the worker was reading.
     static UNWRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -44,6 +50,11 @@ fn open(create: bool) -> io::Result<File> {
 /// Counts what this session has used of a model. Never fails, never waits.
 pub fn note(model: &str, usage: Usage) {
     let line = Entry { model: model.to_string(), day: today(), usage }.to_line();
+    SUMS.with_borrow_mut(|sums| {
+        if let Some((_, _, tokens)) = sums.get_mut(model) {
+            *tokens = tokens.saturating_add(usage.tokens);
+        }
+    });
     UNWRITTEN.with_borrow_mut(|unwritten| {
         unwritten.push_str(&line);
         // One write each, so that lines of several sessions do not mix.
@@ -123,6 +134,18 @@ fn take_all(mut file: &File) -> io::Result<Vec<Entry>> {
     file.read_to_end(&mut bytes)?;
     file.set_len(0)?;
     Ok(sum_up(&String::from_utf8_lossy(&bytes)))
+}
+
+/// [`used_today`], as of a moment ago.
+pub fn used_lately(model: &str) -> u64 {
+    let day = today();
+    let known = SUMS.with_borrow(|sums| sums.get(model).copied());
+    if let Some((_, _, tokens)) = known.filter(|(at, of, _)| at.elapsed() < SUM_AGE && *of == day) {
+        return tokens;
+    }
+    let tokens = used_today(model);
+    SUMS.with_borrow_mut(|sums| sums.insert(model.to_string(), (Instant::now(), day, tokens)));
+    tokens
 }
 
 /// Tokens of a model that were used today, as far as they are written down; with what sessions have noted. As of now,

@@ -145,7 +145,10 @@ impl Batch {
         let too_long = |item: &Item| item.length_within(most) < item.text.len();
         let is_in_vain =
             |item: &Item| item.cuts >= MOST_CUTS || item.text[..item.length_within(most)].trim().is_empty();
-        if !self.items.iter().any(too_long) || self.items.iter().any(|item| too_long(item) && is_in_vain(item)) {
+        if most == 0
+            || !self.items.iter().any(too_long)
+            || self.items.iter().any(|item| too_long(item) && is_in_vain(item))
+        {
             return Err(Box::new(self));
         }
         for item in &mut self.items {

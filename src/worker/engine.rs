@@ -106,7 +106,7 @@ pub struct Engine {
     /// Parts of batches that failed.
     ready: VecDeque<Batch>,
     /// Batches whose failure may be their model's or their own, by model.
-    accused: HashMap<String, Accused>,
+    accused: HashMap<String, Vec<Accused>>,
     buffers: HashMap<(i32, i16), Vec<Item>>,
     hints: HashMap<(i32, i16), Hint>,
     failed_alone: HashMap<(i32, String), Duration>,
@@ -187,10 +187,14 @@ impl Engine {
     pub fn send(&mut self, work: &Work) -> Result<Round, Caught> {
         let mut round = Round { sent: 0, settled: 0, backlog: false, rest: None };
         self.ask_for_the_accused(work, &mut round)?;
-        self.send_ready(work, &mut round)?;
         let candidates = self.step(queue::candidates)?;
         self.drop_orphans(&candidates)?;
         let mut trouble = None;
+        // Parts of a batch that failed go before other rows of their vectorizer, and take turns with those of others.
+        let in_pieces: HashSet<i32> = self.ready.iter().map(|batch| batch.vectorizer).collect();
+        if self.turns.is_multiple_of(2) {
+            self.send_ready(work, &mut round)?;
+        }
         let mut candidates: VecDeque<(i32, i16)> = self.in_turn(candidates).into();
         let mut looks = 0;
         while let Some((id, lane)) = candidates.pop_front() {
@@ -203,6 +207,10 @@ impl Engine {
             if self.room == Some(0) && self.buffers.is_empty() {
                 break;
             }
+            if in_pieces.contains(&id) && self.ready.iter().any(|batch| batch.vectorizer == id) {
+                round.backlog = true;
+                continue;
+            }
             match self.serve(id, lane, work, &mut round) {
                 Ok(true) => candidates.push_back((id, lane)),
                 Ok(false) => {}
@@ -213,6 +221,7 @@ impl Engine {
                 }
             }
         }
+        self.send_ready(work, &mut round)?;
         self.show_states()?;
         trouble.map_or(Ok(round), Err)
     }
@@ -220,8 +229,9 @@ impl Engine {
     /// Writes down which models cannot be called, where that has changed.
     fn show_states(&mut self) -> Result<(), Caught> {
         // What is wrong with a model that is being asked is known better in a moment.
+        let is_fresh = |accused: &Vec<Accused>| accused.iter().any(|accused| accused.since.elapsed() < DOUBT);
         let in_doubt: Vec<&String> =
-            self.accused.iter().filter(|(_, accused)| accused.since.elapsed() < DOUBT).map(|(name, _)| name).collect();
+            self.accused.iter().filter(|(_, accused)| is_fresh(accused)).map(|(name, _)| name).collect();
         let changed = self.models.changed(|name| !in_doubt.contains(&name));
         if changed.is_empty() || self.in_session {
             return Ok(());
@@ -423,7 +433,8 @@ impl Engine {
         // word can be shown to everybody.
         let is_suspect = |item: &Item| self.failed_alone.contains_key(&(batch.vectorizer, item.key.clone()));
         let is_suspect = batch.texts.len() == 1 && batch.items.iter().all(is_suspect);
-        if self.models.is_down(stored, work) || (is_suspect && self.models.is_probing(stored, work)) {
+        let takes_words = self.models.takes_words(stored, work);
+        if (takes_words && self.models.is_down(stored, work)) || (is_suspect && self.models.is_probing(stored, work)) {
             self.launch(None, stored.clone(), work);
             round.backlog = true;
             return Err(Box::new(batch));
@@ -441,8 +452,16 @@ impl Engine {
         self.hints.retain(|(of, _), _| *of != id);
     }
 
-    /// Whether the last thing that a model said was that somebody has to change something.
+    /// Whether the last thing that a model said was that somebody has to change something, and nothing is left to find out.
     pub fn is_halted(&self) -> bool {
-        self.last_failure.as_ref().is_some_and(|(_, failure)| failure.action == Action::Halt)
+        let is_settled = self.accused.is_empty() && self.ready.is_empty();
+        is_settled && self.last_failure.as_ref().is_some_and(|(_, failure)| failure.action == Action::Halt)
+    }
+}
+
+impl Drop for Engine {
+    // An error or a cancel in a session comes this way.
+    fn drop(&mut self) {
+        self.note_lost();
     }
 }

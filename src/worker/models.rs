@@ -27,6 +27,9 @@ pub struct Known {
     pub works: bool,
     /// Texts that it has refused for good since it last brought vectors.
     pub rejects: u32,
+    /// It refused the fixed word as if that were a bad text: then rows take turns with it.
+    pub word_refused: bool,
+    words: u64,
     /// Its requests have to wait until then, for their minute.
     paced: Option<Duration>,
     shown: Shown,
@@ -82,6 +85,8 @@ impl Models {
             policy,
             works: false,
             rejects: 0,
+            word_refused: false,
+            words: 0,
             paced: None,
             shown: None,
             shown_at: Instant::now(),
@@ -133,11 +138,23 @@ impl Models {
         circuit.may_send(now) == circuit::Gate::Open { max_inputs: Some(1) }
     }
 
+    /// Whether the fixed word is good for finding out if the model works; where it was refused itself, every other time.
+    pub fn takes_words(&mut self, stored: &StoredModel, work: &Work) -> bool {
+        let known = self.get(stored, work);
+        known.words += 1;
+        !known.word_refused || known.words.is_multiple_of(2)
+    }
+
     /// Whether the model does not work, as far as is known.
     pub fn is_down(&mut self, stored: &StoredModel, work: &Work) -> bool {
         let now = self.now();
         let circuit = self.get(stored, work).governor.circuit();
         matches!(circuit.state(now), State::Paused { .. } | State::Blocked { .. })
+    }
+
+    /// Forgets models that are gone.
+    pub fn keep_only(&mut self, names: &[String]) {
+        self.known.retain(|name, known| known.governor.in_flight() > 0 || names.contains(name));
     }
 
     /// What is known of a model that has been called, however it is defined now.

@@ -188,6 +188,7 @@ impl Loop {
             self.keep_at = now + keep::INTERVAL;
             keep::house(&self.work)?;
             keep::follow_tables()?;
+            self.engine.models.keep_only(&catch::transaction(catalog::model_names)?);
             index::start_builders()?;
         }
         if now >= self.poll_at {

@@ -67,11 +67,11 @@ fn what_a_server_repeats_of_a_text_is_not_shown_to_others() {
     site.db.run("CREATE ROLE bob LOGIN; GRANT CREATE ON SCHEMA public TO bob");
     let mut bob = site.session_as("bob");
     bob.run("CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body', 'stub')");
-    for status in [500, 401, 429] {
+    for status in [500, 403, 429] {
         let echo = Body::Raw(r#"{"error": {"message": "no: 'the secret of alice'"}}"#.into());
         let fault = Fault::status_with(status, echo).header("retry-after", "5");
         site.stub.script(
-            Script::default().rule(Rule::new(fault).text_contains("secret")).rule(Rule::new(Fault::status(503))),
+            Script::default().rule(Rule::new(fault).text_contains("secret")).rule(Rule::new(Fault::status(502))),
         );
         site.db.run("INSERT INTO messages (content) VALUES ('the secret of alice ' || gen_random_uuid())");
         site.db.until_true(
@@ -120,4 +120,59 @@ fn a_blocked_model_that_is_made_again_is_still_shown_as_blocked() {
     site.create_model("stub", "");
     site.enable("messages", "content", "");
     site.until_state("messages", "blocked: ");
+}
+
+/// Two servers behind one address, one of them with an old key.
+#[test]
+fn a_key_that_is_refused_now_and_then_fails_nobody() {
+    let mut site = Site::builder().model("max_batch_inputs => 10").start();
+    site.messages("");
+    site.stub.script(Script::default().rule(Rule::new(Fault::status(401)).every(2)));
+    site.insert(1, 60);
+    site.db.until_true(
+        "(SELECT count(embedding) FROM messages) >= 20",
+        "SELECT count(embedding) FROM messages",
+        autoembed_tests::site::PATIENCE,
+    );
+    assert_eq!(site.failed("messages"), 0);
+    site.stub.clear();
+    site.db.run("SELECT pg_reload_conf()");
+    assert_eq!(site.settle("messages", "content"), 60);
+    assert_eq!(site.failed("messages"), 0);
+}
+
+/// However many there are, each costs a few requests, and those of another table are not kept waiting.
+#[test]
+fn many_texts_that_a_firewall_refuses() {
+    let mut site = Site::builder().setting("autoembed.max_concurrent_requests", "2").start();
+    site.messages("");
+    site.db.run("CREATE TABLE docs (id int PRIMARY KEY, body text)");
+    site.enable("docs", "body", "");
+    let page = Body::Raw("<html><body>Sorry, you have been blocked</body></html>".into());
+    site.stub.script(Script::default().rule(Rule::new(Fault::status_with(403, page)).text_contains("<script>")));
+    site.db.run(
+        "INSERT INTO messages (content) SELECT CASE WHEN i % 2 = 0 THEN '<script> ' ELSE 'text ' END || i FROM generate_series(1, 200) i; \
+         INSERT INTO docs SELECT i, 'body ' || i FROM generate_series(1, 50) i",
+    );
+    site.settle("docs", "body");
+    let meanwhile = site.failed("messages");
+    assert!(site.db.yes("SELECT autoembed.wait('messages')"));
+    assert_eq!(site.db.int("SELECT count(embedding) FROM messages"), 100);
+    assert_eq!(site.failed("messages"), 100);
+    let stats = site.stub.stats();
+    println!("{} requests, {} inputs; {meanwhile} failed when the other table was done", stats.requests, stats.inputs);
+    assert!(stats.requests <= 800 && stats.inputs <= 6000, "{stats:?}");
+    assert!(meanwhile < 100, "the other table had to wait for the last bad text");
+    assert_eq!(site.status("state", "messages"), "active");
+}
+
+/// The fixed word is nothing special to a server.
+#[test]
+fn a_server_that_refuses_the_word_alone() {
+    let mut site = Site::with_messages();
+    let rules = Script::first(1, Fault::status(500));
+    site.stub.script(rules.rule(Rule::new(Fault::status(400)).text_contains("hello")));
+    site.insert(1, 50);
+    assert_eq!(site.settle("messages", "content"), 50);
+    assert_eq!(site.failed("messages"), 0);
 }

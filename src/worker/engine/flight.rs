@@ -21,16 +21,20 @@ use std::time::{Duration, Instant};
 const REMEMBERED: usize = 10_000;
 /// What a model is asked when no row that has not failed is there to try it with.
 const PROBE: &str = "hello";
-const PROBE_LOAD: Load = Load { inputs: 1, tokens: 2, bytes: PROBE.len() };
+const PROBE_LOAD: Load = Load { inputs: 1, tokens: 5, bytes: PROBE.len() + 4 };
 
 impl Engine {
     /// Sends a batch; `None`: a fixed word, to see whether the model works.
     pub(super) fn launch(&mut self, batch: Option<Batch>, stored: StoredModel, work: &Work) {
-        let texts = batch.as_ref().map_or_else(|| vec![PROBE.to_string()], |batch| batch.texts.clone());
-        let load = batch.as_ref().map_or(PROBE_LOAD, |batch| batch.load);
-        let ticket = self.models.sent(&stored, work, load);
         self.next_flight += 1;
         let flight = self.next_flight;
+        let texts = match &batch {
+            Some(batch) => batch.texts.clone(),
+            // Another each time: a gateway that remembers answers must not answer for the model.
+            None => vec![format!("{PROBE} {}", flight % 1000)],
+        };
+        let load = batch.as_ref().map_or(PROBE_LOAD, |batch| batch.load);
+        let ticket = self.models.sent(&stored, work, load);
         if let Some(batch) = &batch {
             self.fly(flight, batch);
         }
@@ -86,6 +90,7 @@ impl Engine {
         let booked = known.governor.on_success(flight.ticket, arrival, &policy, tokens);
         known.works = true;
         known.rejects = 0;
+        known.word_refused &= flight.batch.is_some();
         if self.last_failure.as_ref().is_some_and(|(of, _)| *of == name) {
             self.last_failure = None;
         }
@@ -112,23 +117,37 @@ impl Engine {
         let key = alone.zip(flight.batch.as_ref()).map(|(item, b)| (b.vectorizer, item.key.clone()));
         let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
         let name = flight.stored.model.name.clone();
-        let shown = match &flight.batch {
-            Some(_) => in_own_words(&flight.stored, arrival, &failure),
-            None => {
-                // Who refuses a plain word refuses everything.
-                if matches!(failure.action, Action::Split | Action::Reject) {
-                    failure.action = Action::Halt;
-                }
-                failure.clone()
-            }
-        };
         let Some(known) = self.models.called(&name) else { return Ok(()) };
-        let is_suspected = flight.batch.as_ref().is_some_and(|batch| batch.texts.len() == 1 && batch.is_suspected());
-        if failure.action == Action::Halt && is_suspected && known.works {
-            // As if nobody were let in; but others were, since this text was refused before.
-            failure.action = Action::Reject;
+        let is_fair = known.is_fair();
+        let is_doubtful = match (&flight.batch, &failure.action) {
+            (None, _) | (_, Action::Retry | Action::SlowDown { .. }) => false,
+            (_, Action::Halt) => may_be_of_a_text(arrival.status),
+            (_, Action::Split | Action::Reject) => !is_fair && failure.oversize.is_none(),
+        };
+        let mut shown = match &flight.batch {
+            Some(_) => in_own_words(&flight.stored, arrival, &failure),
+            None => failure.clone(),
+        };
+        if flight.batch.is_none() {
+            known.works = false;
+            known.word_refused = matches!(failure.action, Action::Split | Action::Reject);
+            if known.word_refused {
+                // Who refuses a plain word refuses everything, as far as is known.
+                shown.action = Action::Halt;
+                shown.hint =
+                    "The server refuses even a plain word. See to it there; texts are tried from time to time."
+                        .to_string();
+                failure = shown.clone();
+            }
+        } else if is_doubtful {
+            let is_suspected = flight.batch.as_ref().is_some_and(|b| b.texts.len() == 1 && b.is_suspected());
+            if is_suspected && known.works {
+                // As if nobody were let in; but others were, since this text was refused before.
+                failure.action = Action::Reject;
+            }
+            // Whatever it is, it is no outage, and whether the model is to be left alone is asked first.
+            shown.action = Action::Reject;
         }
-        let shown = Failure { action: failure.action.clone(), ..shown };
         let (verdict, booked) = known.governor.on_failure(flight.ticket, arrival, &shown, before, finish::chance());
         if let Some(key) = key.filter(|_| failure.action == Action::Retry) {
             if self.failed_alone.len() >= REMEMBERED {
@@ -136,22 +155,22 @@ impl Engine {
             }
             self.failed_alone.insert(key, arrival.now);
         }
-        self.last_failure = Some((name.clone(), failure.clone()));
         let call = self.call_of(&flight.stored, arrival, booked);
-        match flight.batch {
-            Some(batch) => self.failed(batch, flight.stored, failure, verdict.charge, &call, work),
-            None => {
-                self.note(&call, PROBE_LOAD.inputs, true);
-                let entry = call.entry(PROBE_LOAD.inputs, Default::default(), Some(&failure));
-                let acquitted = self.accused.remove(&name);
-                self.step(|| {
-                    queue::log(None, &entry);
-                    if let Some(Accused { batch, .. }) = &acquitted {
-                        finish::give_back(batch, Duration::ZERO);
-                    }
-                })
-            }
+        let Some(batch) = flight.batch else {
+            self.last_failure = Some((name.clone(), failure.clone()));
+            self.note(&call, PROBE_LOAD.inputs, true);
+            let entry = call.entry(PROBE_LOAD.inputs, Default::default(), Some(&failure));
+            let acquitted = self.accused.remove(&name).unwrap_or_default();
+            return self.step(|| {
+                queue::log(None, &entry);
+                acquitted.iter().for_each(|accused| finish::give_back(&accused.batch, Duration::ZERO));
+            });
+        };
+        if is_doubtful && failure.action != Action::Reject || is_doubtful && !is_fair && !batch.is_suspected() {
+            return self.accuse(batch, &flight.stored, failure, &call);
         }
+        self.last_failure = Some((name, failure.clone()));
+        self.failed(batch, flight.stored, failure, verdict.charge, &call, work)
     }
 
     /// What a session has sent is counted though its transaction may be rolled back.
@@ -169,30 +188,54 @@ impl Engine {
         }
     }
 
-    /// Holds a batch back whose failure may be its model's, and has the model asked.
-    fn accuse(&mut self, batch: Batch, stored: StoredModel, failure: Failure) {
-        if let Some(known) = self.models.called(&stored.model.name) {
-            known.works = false;
-            if failure.action == Action::Halt {
-                known.governor.probe_now(Duration::ZERO);
-            }
+    /// Counts what is under way in a session that ends: it may have been paid for.
+    pub(super) fn note_lost(&self) {
+        for flight in self.flights.values().filter(|flight| self.in_session && flight.stored.model.provider.is_remote())
+        {
+            let load = flight.batch.as_ref().map_or(PROBE_LOAD, |batch| batch.load);
+            let tokens = load.tokens as u64;
+            let cost = usage::cost(tokens, flight.stored.model.price_per_million_tokens());
+            let usage = Usage { requests: 1, inputs: load.inputs as u64, tokens, cost, errors: 1, cache_hits: 0 };
+            crate::pg::usage::note(&flight.stored.model.name, usage);
         }
-        self.accused.insert(stored.model.name.clone(), Accused { batch, stored, failure, since: Instant::now() });
+    }
+
+    /// Holds a batch back whose failure may be its model's, and has the model asked.
+    fn accuse(&mut self, batch: Batch, stored: &StoredModel, failure: Failure, call: &Call) -> Result<(), Caught> {
+        self.forget_hints(batch.vectorizer);
+        self.note(call, batch.load.inputs, true);
+        let entry = call.entry(batch.load.inputs, Default::default(), Some(&failure));
+        let id = batch.vectorizer;
+        let name = stored.model.name.clone();
+        if let Some(known) = self.models.called(&name) {
+            known.works = false;
+        }
+        self.accused.entry(name).or_default().push(Accused {
+            batch,
+            stored: stored.clone(),
+            failure,
+            since: Instant::now(),
+        });
+        self.step(|| queue::log(Some(id), &entry))
     }
 
     /// Sends the fixed word to models that have refused a batch, as they are now.
     pub(super) fn ask_for_the_accused(&mut self, work: &Work, round: &mut Round) -> Result<(), Caught> {
-        let accused: Vec<(String, i32)> =
-            self.accused.iter().map(|(name, accused)| (name.clone(), accused.batch.vectorizer)).collect();
+        let accused: Vec<(String, i32)> = self
+            .accused
+            .iter()
+            .filter_map(|(name, accused)| Some((name.clone(), accused.first()?.batch.vectorizer)))
+            .collect();
         for (name, id) in accused {
             if self.flights.values().any(|f| f.batch.is_none() && f.stored.model.name == name) {
                 continue;
             }
             let stored = self.step(|| gather::load(id).map(|context| context.stored))?;
             let Some(stored) = stored.filter(|stored| stored.model.name == name) else {
-                if let Some(Accused { batch, .. }) = self.accused.remove(&name) {
-                    self.step(|| finish::give_back(&batch, Duration::ZERO))?;
-                }
+                let acquitted = self.accused.remove(&name).unwrap_or_default();
+                self.step(|| {
+                    acquitted.iter().for_each(|accused| finish::give_back(&accused.batch, Duration::ZERO));
+                })?;
                 continue;
             };
             match self.models.gate(&stored, work) {
@@ -206,19 +249,20 @@ impl Engine {
         Ok(())
     }
 
-    /// The model works: the batch that was held back is at fault itself.
+    /// The model works: the batches that were held back are at fault themselves.
     fn find_guilty(&mut self, model: &str) {
-        let Some(Accused { mut batch, stored, failure, .. }) = self.accused.remove(model) else { return };
-        // What was wrong may have been mended between the two, so a text that is alone has to be refused once more.
-        if batch.texts.len() == 1 {
-            batch.suspect();
-            self.ready.push_front(batch);
-            return;
-        }
-        let failure = Failure { action: Action::Split, ..failure };
-        match self.in_pieces(batch, &stored, &failure) {
-            Ok(pieces) => pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch)),
-            Err(batch) => self.ready.push_front(*batch),
+        for Accused { mut batch, stored, failure, .. } in self.accused.remove(model).unwrap_or_default() {
+            // What was wrong may have been mended between the two, so a text that is alone has to be refused once more.
+            if batch.texts.len() == 1 {
+                batch.suspect();
+                self.ready.push_back(batch);
+                continue;
+            }
+            let failure = Failure { action: Action::Split, ..failure };
+            match self.in_pieces(batch, &stored, &failure) {
+                Ok(pieces) => self.ready.extend(pieces),
+                Err(batch) => self.ready.push_back(*batch),
+            }
         }
     }
 
@@ -318,17 +362,6 @@ impl Engine {
         let entry = call.entry(batch.load.inputs, Default::default(), Some(&failure));
         let id = batch.vectorizer;
         self.step(|| queue::log(Some(id), &entry))?;
-        let name = &stored.model.name;
-        let is_fair = self.models.called(name).is_some_and(|known| known.is_fair());
-        let is_refusal = match failure.action {
-            Action::Halt => true,
-            Action::Split | Action::Reject => !is_fair && failure.oversize.is_none(),
-            Action::Retry | Action::SlowDown { .. } => false,
-        };
-        if is_refusal && !self.accused.contains_key(name) {
-            self.accuse(batch, stored, failure);
-            return Ok(());
-        }
         let batch = match self.in_pieces(batch, &stored, &failure) {
             Ok(pieces) => {
                 pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch));
@@ -337,9 +370,7 @@ impl Engine {
             Err(batch) => *batch,
         };
         match failure.action {
-            Action::Reject | Action::Split if is_fair || failure.oversize.is_some() => {
-                self.reject(&batch, &stored, &failure)
-            }
+            Action::Reject | Action::Split => self.reject(&batch, &stored, &failure),
             Action::Retry if charge || failure.blames_input => self.step(|| finish::charge(&batch, &failure, work)),
             Action::Retry if batch.texts.len() == 1 => self.step(|| finish::give_back(&batch, work.retry_base)),
             _ => self.step(|| finish::give_back(&batch, Duration::ZERO)),
@@ -387,10 +418,18 @@ fn call(endpoint: &Endpoint, texts: &[String]) -> Called {
     })
 }
 
+/// Whether a refusal that should stop a model can be one of a text: a firewall's, or one whose words are the text's.
+fn may_be_of_a_text(status: Option<u16>) -> bool {
+    matches!(status, Some(400 | 403 | 406 | 422 | 451))
+}
+
 /// What may be shown to everybody whose tables use the model: a server may repeat the texts that it was sent, so its words are
-/// left out where those were users'.
+/// left out where those were users', but for refusals that are decided before a text is read.
 fn in_own_words(stored: &StoredModel, arrival: &Arrival, failure: &Failure) -> Failure {
     let Some(status) = arrival.status.filter(|status| !(200..300).contains(status)) else { return failure.clone() };
+    if failure.action == Action::Halt && !may_be_of_a_text(Some(status)) {
+        return failure.clone();
+    }
     let mut message = format!("the server of model \"{}\" answered with status {status}", stored.model.name);
     if let Action::SlowDown { after: Some(pause) } = failure.action {
         message.push_str(&format!(" and asks for a pause of {} s", pause.as_secs().max(1)));

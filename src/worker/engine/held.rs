@@ -14,7 +14,7 @@ impl Engine {
     /// Rows of a vectorizer that are on their way.
     fn items(&self, id: i32) -> impl Iterator<Item = &Item> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
-        let accused = self.accused.values().map(|accused| &accused.batch);
+        let accused = self.accused.values().flatten().map(|accused| &accused.batch);
         let batches = flying.chain(&self.ready).chain(accused).filter(move |b| b.vectorizer == id);
         let kept = self.buffers.iter().filter(move |((of, _), _)| *of == id).flat_map(|(_, items)| items);
         let followers = self.flights.values().flat_map(|flight| &flight.followers);
@@ -33,7 +33,7 @@ impl Engine {
 
     fn vectorizers(&self) -> HashSet<i32> {
         let flying = self.flights.values().filter_map(|flight| flight.batch.as_ref());
-        let accused = self.accused.values().map(|accused| &accused.batch);
+        let accused = self.accused.values().flatten().map(|accused| &accused.batch);
         let batches = flying.chain(&self.ready).chain(accused).map(|batch| batch.vectorizer);
         let followers = self.flights.values().flat_map(|flight| flight.followers.iter().map(|(id, _)| *id));
         batches.chain(self.buffers.keys().map(|(id, _)| *id)).chain(followers).collect()
@@ -102,7 +102,8 @@ impl Engine {
     /// Gives everything back that is claimed; answers that are still to come count for nothing.
     pub fn let_go(&mut self) -> Result<(), Caught> {
         let mut batches: Vec<Batch> = self.ready.drain(..).collect();
-        batches.extend(self.accused.drain().map(|(_, accused)| accused.batch));
+        batches.extend(self.accused.drain().flat_map(|(_, accused)| accused).map(|accused| accused.batch));
+        self.note_lost();
         self.flying.clear();
         for flight in std::mem::take(&mut self.flights).into_values() {
             batches.extend(flight.batch);
