@@ -1,3 +1,18 @@
+-- Functions give and take the type vector, whose schema is only known here. A type of that name that somebody made beforehand, in a
+-- schema that is searched first, would be taken for pgvector's.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid OPERATOR(pg_catalog.=) d.refobjid
+                   WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+                     AND d.objid OPERATOR(pg_catalog.=) 'vector'::pg_catalog.regtype
+                     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+                     AND x.extname OPERATOR(pg_catalog.=) 'vector') THEN
+        RAISE EXCEPTION 'another type "vector" hides that of pgvector'
+            USING ERRCODE = 'duplicate_object', HINT = 'Drop it, after a look at who made it, or name the schema of pgvector: CREATE EXTENSION autoembed SCHEMA ...';
+    END IF;
+END
+$$;
+
 -- Models: only a superuser or the extension's owner, since a URL decides where data and keys go.
 CREATE FUNCTION autoembed.create_model(
     name text, provider text, dimensions int, model text DEFAULT NULL, url text DEFAULT NULL,
@@ -44,7 +59,7 @@ COMMENT ON FUNCTION autoembed.resume(regclass, name) IS 'Goes on after pause().'
 CREATE FUNCTION autoembed.embed(input text, model text DEFAULT NULL)
 RETURNS vector LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 AS 'MODULE_PATHNAME', 'embed_wrapper';
 COMMENT ON FUNCTION autoembed.embed(text, text) IS
-    'The vector of a search text, now, in this session (model NULL: autoembed.default_model). Can be cancelled; gives up after autoembed.query_timeout; remembered for autoembed.cache_ttl.';
+    'The vector of a search text, now, in this session (model NULL: autoembed.default_model). Can be cancelled; gives up after autoembed.query_timeout; remembered for autoembed.cache_ttl. A model that makes requests works for whoever may read a table that it embeds, and for roles that were granted EXECUTE by name.';
 
 CREATE FUNCTION autoembed.embed_pending(source regclass DEFAULT NULL, max_rows int DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'embed_pending_wrapper';
@@ -91,6 +106,17 @@ CREATE FUNCTION autoembed.search_statement(vectorizer int, k int, filter jsonb, 
 RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'search_statement_wrapper';
 COMMENT ON FUNCTION autoembed.search_statement(int, int, jsonb, text) IS
     'Used by the search functions: the statement of a search. Names of columns in the filter are checked and quoted; its values are read from a parameter.';
+
+CREATE FUNCTION autoembed.sees_all_rows(source regclass)
+RETURNS boolean LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT')
+       AND (NOT pg_catalog.row_security_active(c.oid) OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+    FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) source
+$$;
+COMMENT ON FUNCTION autoembed.sees_all_rows(regclass) IS
+    'Used by the views: whether the caller may read the table and no policy hides rows of it from him. Whoever it is false for is shown nothing of single rows.';
 
 CREATE FUNCTION autoembed.worker_activity(OUT pid int, OUT database name, OUT kind text, OUT state text, OUT started_at timestamptz)
 RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED

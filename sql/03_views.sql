@@ -1,9 +1,12 @@
-CREATE VIEW autoembed.status AS
+-- Views that show only some rows to a reader are security barriers: or his own functions in a WHERE could see the others first.
+CREATE VIEW autoembed.status WITH (security_barrier) AS
 SELECT v.id,
        v.source,
        v.embedding,
        v.model,
        CASE WHEN v.paused THEN 'paused'
+            -- An error of the table may quote its rows.
+            WHEN s.code IS NOT NULL AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'
             WHEN s.code IS NOT NULL THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
             WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN pg_catalog.concat('blocked: ', m.message, '; ', m.hint)
             WHEN m.state OPERATOR(pg_catalog.=) 'paced' THEN pg_catalog.concat('active: ', m.message)
@@ -18,7 +21,7 @@ SELECT v.id,
        p.rows_per_second,
        CASE WHEN p.rows_per_second OPERATOR(pg_catalog.>) 0::real
             THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) COALESCE(q.in_flight, 0::bigint)
-                 OPERATOR(pg_catalog.+) b.remaining)::float8 OPERATOR(pg_catalog./) p.rows_per_second::float8) END AS eta
+                 OPERATOR(pg_catalog.+) b.remaining)::pg_catalog.float8 OPERATOR(pg_catalog./) p.rows_per_second::pg_catalog.float8) END AS eta
 FROM autoembed.vectorizer v
 LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
 LEFT JOIN autoembed.vectorizer_state s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
@@ -36,9 +39,9 @@ CROSS JOIN LATERAL (
            COALESCE(pg_catalog.sum(t.truncated), 0::bigint)::bigint AS truncated
     FROM autoembed.request t WHERE t.vectorizer_id OPERATOR(pg_catalog.=) v.id) r
 LEFT JOIN LATERAL (
-    SELECT (pg_catalog.sum(t.rows)::float8 OPERATOR(pg_catalog./) CASE WHEN w.seconds OPERATOR(pg_catalog.>) 0.001::float8 THEN w.seconds ELSE 0.001::float8 END)::real AS rows_per_second
+    SELECT (pg_catalog.sum(t.rows)::pg_catalog.float8 OPERATOR(pg_catalog./) CASE WHEN w.seconds OPERATOR(pg_catalog.>) 0.001::pg_catalog.float8 THEN w.seconds ELSE 0.001::pg_catalog.float8 END)::real AS rows_per_second
     FROM (SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) (pg_catalog.min(u.at) OPERATOR(pg_catalog.-)
-                     pg_catalog.make_interval(secs => pg_catalog.max(u.ms)::float8 OPERATOR(pg_catalog./) 1000::float8))) AS seconds
+                     pg_catalog.make_interval(secs => pg_catalog.max(u.ms)::pg_catalog.float8 OPERATOR(pg_catalog./) 1000::pg_catalog.float8))) AS seconds
           FROM autoembed.request u
           WHERE u.vectorizer_id OPERATOR(pg_catalog.=) v.id
             AND u.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 min'::interval)) w
@@ -58,12 +61,12 @@ COMMENT ON COLUMN autoembed.status.oldest_pending_age IS 'since the oldest unfin
 COMMENT ON COLUMN autoembed.status.rows_per_second IS 'vectors written a second, over the last minute';
 COMMENT ON COLUMN autoembed.status.eta IS 'time to the end of what is pending, at that rate';
 
-CREATE VIEW autoembed.failed_jobs AS
+CREATE VIEW autoembed.failed_jobs WITH (security_barrier) AS
 SELECT f.id, v.source, v.embedding, f.key, f.attempts, f.code, f.message, f.hint, f.failed_at
 FROM autoembed.failed f
 JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) f.vectorizer_id
-WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
-COMMENT ON VIEW autoembed.failed_jobs IS 'Rows given up, with the reason; retry_failed() queues them again';
+WHERE autoembed.sees_all_rows(v.source);
+COMMENT ON VIEW autoembed.failed_jobs IS 'Rows given up, with the reason, of tables all of whose rows the reader may read; retry_failed() queues them again';
 COMMENT ON COLUMN autoembed.failed_jobs.key IS 'primary key of the row';
 COMMENT ON COLUMN autoembed.failed_jobs.code IS 'the kind of error, for programs';
 COMMENT ON COLUMN autoembed.failed_jobs.message IS 'the error, in the server''s own words where it gave any';
@@ -73,12 +76,12 @@ SELECT w.pid, w.database, w.kind, w.state, w.started_at FROM autoembed.worker_ac
 COMMENT ON VIEW autoembed.workers IS 'The background workers that serve this database, and the launcher';
 COMMENT ON COLUMN autoembed.workers.kind IS 'launcher, worker or indexer';
 
-CREATE VIEW autoembed.requests AS
+CREATE VIEW autoembed.requests WITH (security_barrier) AS
 SELECT t.id, t.at, v.source, v.embedding, t.model, t.inputs, t.rows, t.cached, t.truncated, t.tokens, t.cost, t.ms, t.status, t.error_code
 FROM autoembed.request t
 JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) t.vectorizer_id
-WHERE pg_catalog.has_table_privilege(v.source, 'SELECT');
-COMMENT ON VIEW autoembed.requests IS 'What each request did, newest last; kept for autoembed.request_retention';
+WHERE autoembed.sees_all_rows(v.source);
+COMMENT ON VIEW autoembed.requests IS 'What each request did, newest last, for tables all of whose rows the reader may read; kept for autoembed.request_retention';
 COMMENT ON COLUMN autoembed.requests.inputs IS 'texts sent; 0: no request was made, the vectors were remembered';
 COMMENT ON COLUMN autoembed.requests.rows IS 'rows whose vector was written';
 COMMENT ON COLUMN autoembed.requests.cached IS 'texts that were not sent, because their vector was remembered or just being fetched';
@@ -100,7 +103,7 @@ FROM (SELECT d.model, d.day, d.requests, d.inputs, d.tokens, d.cost, d.errors, d
       UNION ALL
       SELECT s.model, s.day, s.requests, s.inputs, s.tokens, s.cost, s.errors, s.cache_hits FROM autoembed.session_usage() s
       UNION ALL
-      SELECT t.model, (pg_catalog.timezone('UTC', t.at))::date, (t.inputs OPERATOR(pg_catalog.>) 0)::int, t.inputs,
+      SELECT t.model, (pg_catalog.timezone('UTC', t.at))::pg_catalog.date, (t.inputs OPERATOR(pg_catalog.>) 0)::int, t.inputs,
              COALESCE(t.tokens, 0::bigint), t.cost, (t.error_code IS NOT NULL)::int, t.cached
       FROM autoembed.request t WHERE NOT t.noted) u
 GROUP BY u.model, u.day;

@@ -7,6 +7,7 @@ style_checks() {
   stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
   if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
   stage "licences and sources" licence_check
+  stage "traps in SQL scripts" "$ROOT/scripts/pgspot.sh"
 }
 
 clippy() {

@@ -3,7 +3,7 @@
 
 use crate::pg::error::{Error, or_raise};
 use crate::pg::ffi::types::{Name, Vector};
-use crate::pg::{embed, enable, models, search, settings, usage, vectorizers};
+use crate::pg::{catalog, embed, enable, models, search, settings, usage, vectorizers};
 use crate::worker::{drain, wait};
 use autoembed_core::InputKind;
 use pgrx::datum::{Date, Interval};
@@ -160,15 +160,16 @@ fn resume(source: pg_sys::Oid, embedding: Name) {
 
 #[pg_extern(sql = false)]
 fn embed(input: Option<String>, model: Option<String>) -> Option<Vector> {
-    let model = model.unwrap_or_else(settings::default_model);
-    let vector = or_raise(embed::vector_of(&input?, &model, InputKind::Query));
+    let input = input?;
+    let model = or_raise(embed::model_for_caller(&model.unwrap_or_else(settings::default_model)));
+    let vector = or_raise(embed::vector_of(&input, model, InputKind::Query));
     Some(Vector::new(&vector))
 }
 
 #[pg_extern(sql = false)]
 fn query_vector(vectorizer: i32, query: String) -> Vector {
-    let model = or_raise(search::model_of(vectorizer));
-    Vector::new(&or_raise(embed::vector_of(&query, &model, InputKind::Query)))
+    let model = or_raise(search::model_of(vectorizer).and_then(|name| catalog::model(&name)));
+    Vector::new(&or_raise(embed::vector_of(&query, model, InputKind::Query)))
 }
 
 #[pg_extern(sql = false)]

@@ -2,7 +2,7 @@
 
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
-use crate::pg::ffi::spi::{self, Mode, Row, args};
+use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
 use crate::pg::ident::{qualified, quote};
 use autoembed_core::rate::PerMinute;
 use autoembed_core::{Limits, Model, Provider};
@@ -192,11 +192,25 @@ pub fn has_triggers(table: &Table, names: &[String]) -> bool {
     found.first() == Some(&(names.len() as i64))
 }
 
-/// Whether `role` may read any column of a table.
-pub fn may_read(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
-    const SQL: &str = "SELECT has_any_column_privilege($1, $2, 'SELECT')";
-    as_extension(|| spi::planned(SQL, args![role, table], Mode::Read, |row| row.or_default::<bool>(1))).first()
-        == Some(&true)
+/// Whether `role` may read a column of a table; `None`: any column.
+pub fn may_read(role: pg_sys::Oid, table: pg_sys::Oid, column: Option<&str>) -> bool {
+    const SQL: &str = "SELECT CASE WHEN $3 IS NULL THEN has_any_column_privilege($1, $2, 'SELECT') \
+         ELSE has_column_privilege($1, $2, $3, 'SELECT') END";
+    let args = [Arg::new(role), Arg::new(table), Arg::new::<String>(column.map(str::to_string))];
+    as_extension(|| spi::planned(SQL, &args, Mode::Read, |row| row.or_default::<bool>(1))).first() == Some(&true)
+}
+
+/// Whether `role` may have a model that makes requests work for it: EXECUTE on embed() was granted to it, not just to PUBLIC,
+/// or it may read the vectors of a table that the model embeds, and could search there.
+pub fn may_call(role: pg_sys::Oid, model: &str) -> bool {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM pg_proc p CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) a \
+           WHERE p.oid = 'autoembed.embed(text, text)'::regprocedure AND a.privilege_type = 'EXECUTE' AND a.grantee <> 0 \
+             AND pg_has_role($1, a.grantee, 'USAGE')) \
+         OR EXISTS (SELECT FROM autoembed.vectorizer v JOIN pg_attribute e ON e.attrelid = v.source AND NOT e.attisdropped \
+           AND CASE WHEN v.source = v.source_oid THEN e.attnum = v.embedding_attnum ELSE e.attname = v.embedding END \
+           WHERE v.model = $2 AND has_column_privilege($1, e.attrelid, e.attnum, 'SELECT'))";
+    let args = args![role, model.to_string()];
+    as_extension(|| spi::planned(SQL, args, Mode::Read, |row| row.or_default::<bool>(1))).first() == Some(&true)
 }
 
 /// A vectorizer as it is stored, with the names that its columns have now.

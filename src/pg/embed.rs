@@ -20,19 +20,35 @@ thread_local! {
     static POOL: RefCell<Option<Pool<Called>>> = const { RefCell::new(None) };
 }
 
-/// The vector of one text by the model called `name`, from memory where this user asked for it before.
+/// The model called `name`, for whoever may call it at any time: the built-in one costs nothing and is for everybody.
 ///
 /// # Errors
-/// Bad input, an unknown model, a budget that is used up, and all that calling the model can bring.
-pub fn vector_of(text: &str, name: &str, kind: InputKind) -> Result<Vec<f32>> {
+/// 42704 where there is none, 42501 where the caller may not.
+pub fn model_for_caller(name: &str) -> Result<StoredModel> {
+    let stored = catalog::model(name)?;
+    if stored.model.provider.is_remote() && !catalog::may_call(rights::current_user(), name) {
+        return Err(Error::rights(
+            format!("permission denied for model \"{name}\""),
+            "Whoever may read a table that the model embeds may call it; others need GRANT EXECUTE ON FUNCTION autoembed.embed(text, text).",
+        ));
+    }
+    Ok(stored)
+}
+
+/// The vector of one text by a model, from memory where this user asked for it before. That the caller may call it has been
+/// looked at.
+///
+/// # Errors
+/// Bad input, a budget that is used up, and all that calling the model can bring.
+pub fn vector_of(text: &str, mut stored: StoredModel, kind: InputKind) -> Result<Vec<f32>> {
     if text.trim().is_empty() {
         return Err(Error::argument("there is no text to embed", "Give at least one word."));
     }
-    let mut stored = catalog::model(name)?;
+    let name = stored.model.name.clone();
     let text = fitting(text, &stored, kind)?;
     let key = (rights::current_user(), autoembed_core::hash::cache_key(&stored.model, kind, text));
     if let Some(vector) = cache::get(&key) {
-        usage::note(name, Usage { cache_hits: 1, ..Usage::default() });
+        usage::note(&name, Usage { cache_hits: 1, ..Usage::default() });
         return Ok(vector);
     }
     let tokens = (estimate_tokens(text) + stored.model.prefix_size(kind).tokens) as u64;
@@ -47,7 +63,7 @@ pub fn vector_of(text: &str, name: &str, kind: InputKind) -> Result<Vec<f32>> {
         } else if is_shorter && failure.code == "timeout" {
             failure.hint = "Try it again, or give it more time with SET autoembed.query_timeout.".to_string();
         }
-        of_failure(name, &failure)
+        of_failure(&name, &failure)
     })?;
     let vector = answer.vectors.data;
     cache::put(key, &vector);

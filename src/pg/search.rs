@@ -144,7 +144,11 @@ fn parts(id: i32) -> Result<(Table, Vectorizer)> {
     let vectorizer = catalog::vectorizer(id);
     let table = vectorizer.as_ref().and_then(|v| catalog::table(v.source));
     match (table, vectorizer) {
-        (Some(table), Some(vectorizer)) if catalog::may_read(current_user(), table.oid) => Ok((table, vectorizer)),
+        (Some(table), Some(vectorizer))
+            if catalog::may_read(current_user(), table.oid, vectorizer.embedding.as_deref()) =>
+        {
+            Ok((table, vectorizer))
+        }
         (Some(table), Some(_)) => Err(Error::rights(
             format!("permission denied for table {}", table.name),
             "Searching needs SELECT on the table.",

@@ -1,5 +1,7 @@
 //! Any primary key, any name.
 
+use autoembed_stub::Fault;
+use autoembed_tests::db::literal;
 use autoembed_tests::site::PATIENCE;
 use autoembed_tests::wait::seconds;
 use autoembed_tests::{Cluster, Site};
@@ -152,6 +154,127 @@ fn names_of_any_kind() {
     site.db.run("INSERT INTO \"CamelCase\" VALUES (1, 'one')");
     site.settle("\"CamelCase\"", "body");
     assert_eq!(site.db.int("SELECT id FROM \"similar_CamelCase\"('one', 1)"), 1);
+}
+
+/// What names are put together from: quotes of every kind, keywords, what has a meaning to SQL, to formats, to paths and to people.
+const PIECES: [&str; 40] = [
+    "a",
+    "Z",
+    "_",
+    "1",
+    "$1",
+    "$$",
+    "$autoembed$",
+    "\"",
+    "\"\"",
+    "'",
+    "''",
+    "`",
+    "\\",
+    "\\'",
+    "%",
+    "%s",
+    "%I",
+    "{}",
+    "{0}",
+    "(",
+    ")",
+    ",",
+    ".",
+    ";",
+    "--",
+    "/*",
+    "*/",
+    " ",
+    "\t",
+    "\n",
+    "\r\n",
+    "::text",
+    "é",
+    "e\u{301}",
+    "ß",
+    "İ",
+    "漢字",
+    "🙂",
+    "\u{202e}",
+    "\u{feff}",
+];
+
+/// `count` names of at most 63 bytes, a third of them of just that many, and all different; the same for the same seed.
+fn odd_names(mut seed: u64, count: usize) -> Vec<String> {
+    let mut chance = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % below as u64) as usize
+    };
+    let mut names: Vec<String> = Vec::new();
+    while names.len() < count {
+        let is_long = chance(3) == 0;
+        let mut name = String::new();
+        for _ in 0..if is_long { 63 } else { 1 + chance(6) } {
+            let piece = PIECES[chance(PIECES.len())];
+            if name.len() + piece.len() <= 63 {
+                name.push_str(piece);
+            }
+        }
+        if is_long {
+            name.push_str(&"x".repeat(63 - name.len()));
+        }
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Generated names of tables, keys, columns and vectors, through enable, search, failed_jobs and status.
+#[test]
+fn names_that_were_made_up() {
+    const SEED: u64 = 20_261_120;
+    const COUNT: usize = 30;
+    let mut site = Site::new();
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mut names = odd_names(SEED, 4 * COUNT - 40);
+    assert!(names.iter().filter(|name| name.len() == 63).count() > 10, "long names are rare");
+    // And words that mean something to SQL, and the names that the search functions have for themselves.
+    names.extend(
+        site.db.column("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T') ORDER BY md5(word) LIMIT 34"),
+    );
+    names.extend(["query", "k", "min_similarity", "filter", "mode", "similarity"].map(str::to_owned));
+    let tables: Vec<[&String; 4]> =
+        (0..COUNT).map(|n| [0, 1, 2, 3].map(|part| &names[(n * 4 + part) * 37 % names.len()])).collect();
+    site.fault(Fault::Poison("bad".to_owned()));
+    for (n, [table, key, column, vector]) in tables.iter().enumerate() {
+        println!("{table:?} ({key:?}, {column:?}, {vector:?})");
+        let (full, text) = (quote(table), quote(column));
+        site.db.run(&format!("CREATE TABLE {full} ({} text PRIMARY KEY, {text} text)", quote(key)));
+        site.enable(&full, &text, &format!("embedding => {}", literal(vector)));
+        site.db.run(&format!("INSERT INTO {full} VALUES ({}, 'text {n}'), ('bad', 'bad {n}')", literal(key)));
+    }
+    for (n, [table, key, column, vector]) in tables.iter().enumerate() {
+        let (full, text) = (quote(table), quote(column));
+        let of = format!("source = {}::regclass AND embedding = {}", literal(&full), literal(vector));
+        let failed = format!("SELECT key FROM autoembed.failed_jobs WHERE {of}");
+        site.db.until(&failed, "bad", PATIENCE);
+        site.db.until(
+            &format!("SELECT concat_ws(' ', state, failed, embedded) FROM autoembed.status WHERE {of}"),
+            "active 1 1",
+            PATIENCE,
+        );
+        let id = site.db.int(&format!("SELECT id FROM autoembed.status WHERE {of}"));
+        let function =
+            site.db.text(&format!("SELECT oid::regproc FROM pg_proc WHERE prosrc LIKE '%query_vector({id},%'"));
+        let found = site.db.rows(&format!("SELECT * FROM {function}('text {n}', 1)")).remove(0);
+        assert_eq!(found[..2], [Some((*key).clone()), Some(format!("text {n}"))], "{table:?}");
+        let filter = format!("jsonb_build_object({}, {})", literal(key), literal(key));
+        let found = site.db.column(&format!("SELECT count(*) FROM {function}('text {n}', 5, filter => {filter})"));
+        assert_eq!(found, ["1"], "{table:?}");
+        site.db.run(&format!("UPDATE {full} SET {text} = 'mended {n}' WHERE {text} = 'bad {n}'"));
+    }
+    for [table, _, column, vector] in tables {
+        assert_eq!(site.settle_within(&quote(table), &quote(column), &quote(vector), PATIENCE), 2);
+        assert_eq!(site.failed(&quote(table)), 0, "{table:?}");
+        site.db.run(&format!("SELECT autoembed.disable({}, {}, true)", literal(&quote(table)), literal(vector)));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod doorman;
 mod dumps;
 mod errors;
 mod faults;
+mod grants;
 mod harness;
 mod hosts;
 mod inputs;

@@ -161,22 +161,35 @@ fn the_workers_rights_are_the_owners() {
              BEGIN EXECUTE 'ALTER ROLE alice SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;
              INSERT INTO public.seen VALUES (current_user, session_user, via);
          END $$;
-         CREATE FUNCTION in_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.trojan(TG_NAME); RETURN NEW; END $$;
-         CREATE TRIGGER trojan_before BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION in_trigger();
-         CREATE TRIGGER trojan_after AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION in_trigger();
-         CREATE CONSTRAINT TRIGGER trojan_deferred AFTER UPDATE ON notes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION in_trigger();
-         CREATE FUNCTION in_input(t text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM public.trojan('input'); RETURN t; END $$;
-         CREATE TABLE bait (id int PRIMARY KEY, body text);
-         SELECT autoembed.enable('bait', 'in_input(body)', model => 'stub');
-         INSERT INTO bait VALUES (1, 'bait'); INSERT INTO notes VALUES (200, 'alice', 'bait')",
+         CREATE FUNCTION in_code(via text, value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+         $$ BEGIN PERFORM public.trojan(via); RETURN value; END $$;
+         CREATE TABLE fenced (body text); INSERT INTO fenced VALUES ('bait');
+         ALTER TABLE fenced ENABLE ROW LEVEL SECURITY; ALTER TABLE fenced FORCE ROW LEVEL SECURITY;
+         CREATE POLICY trap ON fenced USING (public.in_code('policy', body) IS NOT NULL);
+         CREATE FUNCTION in_trigger() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             PERFORM public.trojan(TG_NAME), set_config('row_security', 'on', true);
+             PERFORM count(*) FROM public.fenced;
+             RETURN NEW;
+         END $$;
+         CREATE DOMAIN trap AS text CHECK (in_code('domain', VALUE) IS NOT NULL);
+         CREATE TABLE bait (id int PRIMARY KEY, body text CHECK (in_code('check', body) IS NOT NULL),
+             made text GENERATED ALWAYS AS (in_code('generated', body)) STORED);
+         CREATE INDEX ON bait (in_code('index', body));
+         CREATE TRIGGER before BEFORE UPDATE ON bait FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         CREATE TRIGGER after AFTER UPDATE ON bait FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         CREATE CONSTRAINT TRIGGER deferred AFTER UPDATE ON bait DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION in_trigger();
+         SELECT autoembed.enable('bait', 'in_code(''input'', body::trap)', model => 'stub');
+         INSERT INTO bait VALUES (1, 'bait')",
     );
     site.settle("bait", "body");
-    site.settle("notes", "body");
     assert_eq!(site.db.column("SELECT DISTINCT who FROM seen"), ["alice"]);
     assert!(!site.db.yes("SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'"));
-    let via = site.db.column("SELECT DISTINCT via FROM seen ORDER BY 1");
-    println!("the trojans ran in: {via:?}");
-    assert!(via.len() >= 2, "{via:?}");
+    // What ran in her own session proves nothing.
+    assert_eq!(
+        site.db.column("SELECT DISTINCT via FROM seen WHERE session <> 'alice' ORDER BY 1"),
+        ["after", "before", "check", "deferred", "domain", "generated", "index", "input", "policy"]
+    );
 }
 
 trait CodeIs {
