@@ -19,7 +19,8 @@ thread_local! {
 
 /// Forgets the statements of a table (`None`: of all).
 pub fn forget(table: Option<pg_sys::Oid>) {
-    STATEMENTS.with(|statements| {
+    // Nothing is left of them in a process that ends by exit().
+    let _ = STATEMENTS.try_with(|statements| {
         if let Ok(mut statements) = statements.try_borrow_mut() {
             statements.retain(|_, (of, _)| table.is_some_and(|table| *of != table));
         }

@@ -32,7 +32,8 @@ thread_local! {
 
 /// Forgets what is known of a table (`None`: of all).
 pub fn forget(table: Option<pg_sys::Oid>) {
-    KNOWN.with(|known| {
+    // Nothing is left of it in a process that ends by exit().
+    let _ = KNOWN.try_with(|known| {
         if let Ok(mut known) = known.try_borrow_mut() {
             known.retain(|_, (of, _)| table.is_some_and(|table| *of != table));
         }

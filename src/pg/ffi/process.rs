@@ -16,13 +16,14 @@ mod raw {
         // These raise no errors; pgrx does not bind them.
         pub fn enable_timeout_after(timeout: i32, milliseconds: i32);
         pub fn disable_timeout(timeout: i32, keep_indicator: bool);
+        pub fn PostmasterIsAliveInternal() -> bool;
     }
 }
 
 /// Waits until the latch is set or `timeout` has passed, then obeys interrupts (which may end the process).
 /// Ends the process when the postmaster is gone.
 pub fn wait_latch(timeout: Duration) {
-    // SAFETY: the process's own latch.
+    // SAFETY: the process's own latch; the death of the postmaster is read from a pipe that the process holds.
     unsafe {
         pg_sys::WaitLatch(
             pg_sys::MyLatch,
@@ -31,6 +32,10 @@ pub fn wait_latch(timeout: Duration) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
+        // A latch that is set already ends the wait before it looks for the postmaster: with work in hand, that is every time.
+        if !raw::PostmasterIsAliveInternal() {
+            pg_sys::proc_exit(1);
+        }
     }
     pgrx::check_for_interrupts!();
 }

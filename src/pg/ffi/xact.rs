@@ -28,7 +28,8 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _unused: *mut 
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => false,
         _ => return,
     };
-    CALLBACKS.with(|list| {
+    // A process that ends by exit() has dropped the list before its transaction is rolled back.
+    let _ = CALLBACKS.try_with(|list| {
         if let Ok(list) = list.try_borrow() {
             for callback in list.iter() {
                 callback(committed);
