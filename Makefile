@@ -3,11 +3,12 @@
 #   PG=17                     the PostgreSQL major to build for (15 to 18; default: the newest that is there)
 #   PG_CONFIG=/path/pg_config  the very server to build for and install into
 #   VERBOSE=1                 show all output of the stages
-#   SECONDS=600               how long to fuzz
+#   SECONDS=600               how long to fuzz, or to break things
+#   SEED=7 MIX=kills,api      for chaos: a plan that was had before; what is done, of kills, restarts, api, locks, ddl, vacuum
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz judge real install package fmt lint clean
+.PHONY: help setup demo test fuzz chaos judge real install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -27,6 +28,9 @@ test: ## every check and every test
 
 fuzz: ## hostile answers for a minute, or for SECONDS
 	@scripts/fuzz.sh $(SECONDS)
+
+chaos: ## clients write for ten minutes, or SECONDS, while everything breaks; then every row is checked
+	@scripts/chaos.sh "$(SECONDS)" "$(SEED)" "$(MIX)"
 
 judge: ## the test server judged by the providers' own clients from PyPI
 	@scripts/judge.sh

@@ -7,6 +7,7 @@
 
 mod altered;
 mod blame;
+mod chaos;
 mod decoys;
 mod doorman;
 mod dumps;
