@@ -67,7 +67,7 @@ fn chaos_sees_what_is_wrong() {
 /// Found by chaos: a worker whose next answer is there before the last one is written was never without a signal, and so did not
 /// look for the postmaster before all its work was done.
 #[test]
-fn a_busy_worker_ends_with_its_postmaster() {
+fn g14_a_busy_worker_ends_with_its_postmaster() {
     const ROWS: u64 = 10_000;
     let mut site = Site::builder().model("max_batch_inputs => 20").start();
     site.messages("");

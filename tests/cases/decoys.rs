@@ -39,7 +39,7 @@ fn decoy(number: usize, (name, left, right, result): (&str, &str, &str, &str)) -
 }
 
 #[test]
-fn operators_made_beforehand() {
+fn g40_operators_made_beforehand() {
     let cluster = Cluster::builder().preload(true).start();
     cluster.client("postgres").run("CREATE DATABASE app");
     let mut db = cluster.client("app");

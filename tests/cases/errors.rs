@@ -191,7 +191,7 @@ fn without_pgvector() {
 }
 
 #[test]
-fn a_schema_somebody_made_beforehand() {
+fn g40_a_schema_somebody_made_beforehand() {
     let cluster = Cluster::builder().start();
     let mut db = cluster.client("postgres");
     db.run("CREATE SCHEMA autoembed");

@@ -6,7 +6,7 @@ use autoembed_tests::site::PATIENCE;
 use std::time::Instant;
 
 #[test]
-fn one_poisoned_row_in_128_fails_alone() {
+fn g19_one_poisoned_row_in_128_fails_alone() {
     let mut site = Site::with_messages();
     site.fault(Fault::Poison("POISON".to_owned()));
     site.db.run("INSERT INTO messages (content) SELECT CASE WHEN i = 77 THEN 'POISON' ELSE 'text ' || i END FROM generate_series(1, 128) i");
@@ -70,7 +70,7 @@ fn a_wrong_key_blocks_and_goes_on_by_itself() {
 }
 
 #[test]
-fn refusals_that_waiting_does_not_mend() {
+fn g22_refusals_that_waiting_does_not_mend() {
     for (fault, word) in [
         (Fault::status(403), ""),
         (Fault::status_with(404, Body::ModelNotFound), "model"),
@@ -91,7 +91,7 @@ fn refusals_that_waiting_does_not_mend() {
 }
 
 #[test]
-fn vectors_of_another_size() {
+fn g24_vectors_of_another_size() {
     let mut site = Site::with_messages();
     site.fault(Fault::WrongDimensions(24));
     site.insert(1, 10);
@@ -105,7 +105,7 @@ fn vectors_of_another_size() {
 
 /// Nothing of an answer that lies is written.
 #[test]
-fn answers_that_lie() {
+fn g23_answers_that_lie() {
     for fault in [Fault::Nan, Fault::Inf, Fault::Zero, Fault::Missing, Fault::Double, Fault::Extra] {
         let mut site = Site::with_messages();
         let name = format!("{fault:?}");

@@ -162,7 +162,7 @@ fn whose_text_a_model_embeds() {
 
 /// Two tenants under row security, through every view and function.
 #[test]
-fn tenants_see_nothing_of_each_other() {
+fn g36_tenants_see_nothing_of_each_other() {
     let mut site = Site::new();
     site.db.run("CREATE ROLE keeper LOGIN; CREATE ROLE red LOGIN; CREATE ROLE blue LOGIN; CREATE ROLE auditor LOGIN BYPASSRLS; CREATE ROLE helper LOGIN; GRANT keeper TO helper; GRANT CREATE ON SCHEMA public TO keeper");
     let mut keeper = site.session_as("keeper");
@@ -340,7 +340,7 @@ fn the_first_session_needs_no_superuser() {
 
 /// A type that somebody made where CREATE EXTENSION looks first, to be taken for pgvector's.
 #[test]
-fn a_type_made_beforehand() {
+fn g40_a_type_made_beforehand() {
     let cluster = Cluster::builder().preload(true).start();
     cluster.client("postgres").run("CREATE DATABASE app");
     let mut db = cluster.client("app");

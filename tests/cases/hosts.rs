@@ -29,7 +29,7 @@ fn reload(site: &mut Site, setting: &str, value: &str) {
 }
 
 #[test]
-fn an_ordinary_role_chooses_no_hosts() {
+fn g39_an_ordinary_role_chooses_no_hosts() {
     let mut site = Site::new();
     site.db.run(
         "CREATE ROLE alice LOGIN; CREATE ROLE ops LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA autoembed TO ops",

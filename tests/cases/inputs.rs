@@ -78,7 +78,7 @@ fn two_vectorizers_on_one_table() {
 }
 
 #[test]
-fn null_empty_and_blank_texts_come_to_an_end() {
+fn g25_null_empty_and_blank_texts_come_to_an_end() {
     let mut site = Site::with_messages();
     site.db.run("INSERT INTO messages (content) VALUES (NULL), (''), (' '), (E' \\n\\t\\r '), ('real')");
     assert_eq!(site.settle("messages", "content"), 5);

@@ -102,7 +102,7 @@ fn a_key_does_not_depend_on_the_session() {
 }
 
 #[test]
-fn a_key_that_changes() {
+fn g29_a_key_that_changes() {
     let mut site = Site::with_messages();
     site.db.run("CREATE TABLE tags (name text PRIMARY KEY, content text)");
     site.enable("tags", "content", "");

@@ -26,7 +26,7 @@ fn without_preloading() {
 }
 
 #[test]
-fn a_worker_killed_with_a_batch_in_flight() {
+fn g09_a_worker_killed_with_a_batch_in_flight() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 300);
@@ -50,7 +50,7 @@ fn a_worker_killed_with_a_batch_in_flight() {
 }
 
 #[test]
-fn another_backend_killed() {
+fn g09_another_backend_killed() {
     let mut site = Site::with_messages();
     let mut victim = site.session();
     let pid = i32::try_from(victim.int("SELECT pg_backend_pid()")).unwrap();
@@ -66,7 +66,7 @@ fn another_backend_killed() {
 }
 
 #[test]
-fn a_worker_that_is_terminated_comes_back() {
+fn g09_a_worker_that_is_terminated_comes_back() {
     let mut site = Site::with_messages();
     site.insert(1, 5);
     site.settle("messages", "content");
@@ -85,7 +85,7 @@ fn a_worker_that_is_terminated_comes_back() {
 }
 
 #[test]
-fn a_restart_with_a_backlog() {
+fn g09_a_restart_with_a_backlog() {
     let mut site = Site::with_messages();
     let port = site.stub_gone();
     site.insert(1, 500);
@@ -98,7 +98,7 @@ fn a_restart_with_a_backlog() {
 }
 
 #[test]
-fn a_crash_of_the_whole_server_with_a_backlog() {
+fn g09_a_crash_of_the_whole_server_with_a_backlog() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 500);
@@ -111,7 +111,7 @@ fn a_crash_of_the_whole_server_with_a_backlog() {
 }
 
 #[test]
-fn a_fast_stop_during_a_hung_request() {
+fn g13_a_fast_stop_during_a_hung_request() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 10);
@@ -126,7 +126,7 @@ fn a_fast_stop_during_a_hung_request() {
 }
 
 #[test]
-fn the_worker_ends_with_its_postmaster() {
+fn g14_the_worker_ends_with_its_postmaster() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 10);
@@ -145,7 +145,7 @@ fn the_worker_ends_with_its_postmaster() {
 
 /// A worker that slept past its lease must not complete what another session has taken over and done since.
 #[test]
-fn a_worker_that_overslept() {
+fn g10_a_worker_that_overslept() {
     let mut site = Site::builder().setting("autoembed.lease", "2s").start();
     site.messages("");
     site.stub.hold();
@@ -170,7 +170,7 @@ fn a_worker_that_overslept() {
 }
 
 #[test]
-fn drop_extension_during_a_request() {
+fn g16_drop_extension_during_a_request() {
     let mut site = Site::with_messages();
     site.insert(1, 5);
     site.settle("messages", "content");
@@ -190,7 +190,7 @@ fn drop_extension_during_a_request() {
 }
 
 #[test]
-fn create_extension_that_rolls_back() {
+fn g16_create_extension_that_rolls_back() {
     let mut site = Site::new();
     site.cluster.client("postgres").run("CREATE DATABASE second");
     let mut second = site.cluster.client("second");
@@ -202,7 +202,7 @@ fn create_extension_that_rolls_back() {
 }
 
 #[test]
-fn drop_database_with_an_idle_worker() {
+fn g15_drop_database_with_an_idle_worker() {
     let mut site = Site::with_messages();
     let mut admin = site.cluster.client("postgres");
     admin.run("CREATE DATABASE doomed");
@@ -218,7 +218,7 @@ fn drop_database_with_an_idle_worker() {
 }
 
 #[test]
-fn drop_database_during_a_request() {
+fn g15_drop_database_during_a_request() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 10);
@@ -237,7 +237,7 @@ fn drop_database_during_a_request() {
 }
 
 #[test]
-fn a_database_used_as_a_template_or_renamed() {
+fn g15_a_database_used_as_a_template_or_renamed() {
     let mut site = Site::with_messages();
     site.insert(1, 20);
     site.settle("messages", "content");
@@ -258,7 +258,7 @@ fn a_database_used_as_a_template_or_renamed() {
 }
 
 #[test]
-fn drop_table_with_jobs() {
+fn g29_drop_table_with_jobs() {
     let mut site = Site::with_messages();
     site.db.run("CREATE TABLE doomed (id int PRIMARY KEY, body text)");
     site.enable("doomed", "body", "");
@@ -276,7 +276,7 @@ fn drop_table_with_jobs() {
 }
 
 #[test]
-fn a_column_dropped_under_the_worker() {
+fn g29_a_column_dropped_under_the_worker() {
     let mut site = Site::with_messages();
     site.db.run("CREATE TABLE half (id int PRIMARY KEY, body text)");
     site.enable("half", "body", "");

@@ -12,7 +12,7 @@ fn outage() -> Duration {
 }
 
 #[test]
-fn the_server_stops_in_the_middle_of_a_thousand_inserts() {
+fn g01_the_server_stops_in_the_middle_of_a_thousand_inserts() {
     let mut site = Site::with_messages();
     let mut writer = site.session();
     let mut slowest = Duration::ZERO;
@@ -106,7 +106,7 @@ fn slow_down_waits_as_long_as_asked() {
 }
 
 #[test]
-fn a_long_outage_costs_no_row() {
+fn g21_a_long_outage_costs_no_row() {
     let mut site = Site::builder().setting("autoembed.max_attempts", "2").start();
     site.messages("");
     site.fault(Fault::status(500));
@@ -120,7 +120,7 @@ fn a_long_outage_costs_no_row() {
 }
 
 #[test]
-fn one_models_trouble_holds_up_only_its_own_rows() {
+fn g20_one_models_trouble_holds_up_only_its_own_rows() {
     let mut site = Site::with_messages();
     let other =
         autoembed_stub::Stub::start(autoembed_stub::StubConfig::vectors(autoembed_stub::Vectors::Hashed(16))).unwrap();
@@ -143,7 +143,7 @@ fn one_models_trouble_holds_up_only_its_own_rows() {
 }
 
 #[test]
-fn nothing_of_postgres_is_held_during_http() {
+fn g05_nothing_of_postgres_is_held_during_http() {
     let mut site = Site::with_messages();
     site.stub.hold();
     site.insert(1, 100);
@@ -165,7 +165,7 @@ fn nothing_of_postgres_is_held_during_http() {
 }
 
 #[test]
-fn a_row_locked_by_a_user() {
+fn g06_a_row_locked_by_a_user() {
     let mut site = Site::with_messages();
     let mut user = site.session();
     site.stub.hold();
@@ -184,7 +184,7 @@ fn a_row_locked_by_a_user() {
 }
 
 #[test]
-fn a_table_locked_by_a_user() {
+fn g06_a_table_locked_by_a_user() {
     let mut site = Site::with_messages();
     site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
@@ -198,7 +198,7 @@ fn a_table_locked_by_a_user() {
 
 /// A statement that takes a weak lock and then waits for a strong one would make this DDL fail at once.
 #[test]
-fn a_lock_that_is_made_stronger_meets_no_deadlock() {
+fn g06_a_lock_that_is_made_stronger_meets_no_deadlock() {
     let mut site = Site::with_messages();
     site.insert(1, 50);
     site.settle("messages", "content");

@@ -13,7 +13,7 @@ fn logs(site: &mut Site) {
 }
 
 #[test]
-fn through_the_root_and_through_a_leaf() {
+fn g30_through_the_root_and_through_a_leaf() {
     let mut site = Site::new();
     logs(&mut site);
     site.db.run("INSERT INTO logs SELECT chr(97 + i % 2), i, 'root ' || i FROM generate_series(21, 40) i");
@@ -27,7 +27,7 @@ fn through_the_root_and_through_a_leaf() {
 }
 
 #[test]
-fn a_row_that_moves_between_partitions() {
+fn g30_a_row_that_moves_between_partitions() {
     let mut site = Site::new();
     logs(&mut site);
     site.settle("logs", "content");
@@ -42,7 +42,7 @@ fn a_row_that_moves_between_partitions() {
 }
 
 #[test]
-fn partitions_that_come_and_go() {
+fn g30_partitions_that_come_and_go() {
     let mut site = Site::new();
     logs(&mut site);
     site.settle("logs", "content");

@@ -85,7 +85,7 @@ fn another_column_calls_nothing() {
 }
 
 #[test]
-fn what_was_rolled_back_calls_nothing() {
+fn g01_what_was_rolled_back_calls_nothing() {
     let mut site = Site::with_messages();
     site.stub.reset_stats();
     site.db.run("BEGIN");
@@ -110,7 +110,7 @@ fn what_was_rolled_back_calls_nothing() {
 }
 
 #[test]
-fn a_prepared_transaction_is_seen_when_it_commits() {
+fn g01_a_prepared_transaction_is_seen_when_it_commits() {
     let mut site = Site::builder().setting("max_prepared_transactions", "5").start();
     site.messages("");
     site.stub.reset_stats();
@@ -130,7 +130,7 @@ fn a_prepared_transaction_is_seen_when_it_commits() {
 
 /// Ids come at INSERT, visibility at COMMIT: a reader that only looks beyond the last id it saw loses the late one.
 #[test]
-fn a_transaction_that_commits_late_is_not_lost() {
+fn g04_a_transaction_that_commits_late_is_not_lost() {
     let mut site = Site::with_messages();
     let mut late = site.session();
     late.run("BEGIN; INSERT INTO messages (content) VALUES ('the late one')");
@@ -173,7 +173,7 @@ fn a_model_answers_when_asked() {
 }
 
 #[test]
-fn work_starts_soon_after_create_extension() {
+fn g17_work_starts_soon_after_create_extension() {
     let (mut db, cluster) = fresh();
     let start = Instant::now();
     let pid = cluster.wait_worker("app", seconds(5));

@@ -78,7 +78,7 @@ fn no_select_no_parts_of_a_search() {
 }
 
 #[test]
-fn row_security_holds_in_search() {
+fn g36_row_security_holds_in_search() {
     let mut site = tenants();
     site.db.run("GRANT SELECT ON notes TO bob; ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (owner = current_user)");
     let mut bob = site.session_as("bob");
@@ -101,7 +101,7 @@ fn row_security_holds_in_search() {
 
 /// With FORCE ROW LEVEL SECURITY the owner, as whom the worker acts, does not see all rows: no row may look deleted.
 #[test]
-fn forced_row_security_loses_no_job() {
+fn g32_forced_row_security_loses_no_job() {
     let mut site = tenants();
     site.db.run("ALTER TABLE notes ENABLE ROW LEVEL SECURITY; ALTER TABLE notes FORCE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (owner = current_user)");
     site.db.run("INSERT INTO notes SELECT i, 'bob', 'hidden ' || i FROM generate_series(101, 110) i");
@@ -132,7 +132,7 @@ fn the_views_show_only_tables_one_may_read() {
 }
 
 #[test]
-fn only_trusted_roles_make_models() {
+fn g39_only_trusted_roles_make_models() {
     let site = tenants();
     let mut alice = site.session_as("alice");
     for call in [
@@ -148,7 +148,7 @@ fn only_trusted_roles_make_models() {
 
 /// Whatever code of the owner's the worker runs, it runs with the owner's rights and cannot leave them.
 #[test]
-fn the_workers_rights_are_the_owners() {
+fn g07_the_workers_rights_are_the_owners() {
     let mut site = tenants();
     let mut alice = site.session_as("alice");
     alice.run(

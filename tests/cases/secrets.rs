@@ -66,7 +66,7 @@ fn a_key_that_is_changed_in_its_file_heals() {
 
 /// Whatever a server says, and whatever the server's log is asked for.
 #[test]
-fn no_key_shows_anywhere() {
+fn g37_no_key_shows_anywhere() {
     const CANARY: &str = "sk-canary-7f3a91";
     let mut site = Site::builder().setting("log_min_messages", "debug5").setting("log_statement", "all").start();
     let doorman = Doorman::start("another", site.dims);

@@ -45,7 +45,7 @@ fn tokens_requests_and_cost_are_counted() {
 }
 
 #[test]
-fn the_daily_budget_stops_before_it_is_crossed() {
+fn g22_the_daily_budget_stops_before_it_is_crossed() {
     let mut site = Site::builder().model("daily_token_budget => 300, max_batch_inputs => 20").start();
     site.messages("");
     site.insert(1, 500);

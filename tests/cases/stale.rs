@@ -6,7 +6,7 @@ use autoembed_tests::{Site, vectors};
 use std::time::Instant;
 
 #[test]
-fn a_text_edited_while_its_request_is_under_way() {
+fn g02_a_text_edited_while_its_request_is_under_way() {
     let mut site = Site::with_messages();
     site.insert(1, 10);
     site.settle("messages", "content");
@@ -21,7 +21,7 @@ fn a_text_edited_while_its_request_is_under_way() {
 }
 
 #[test]
-fn there_and_back_again() {
+fn g02_there_and_back_again() {
     let mut site = Site::with_messages();
     site.insert(1, 1);
     site.settle("messages", "content");
@@ -37,7 +37,7 @@ fn there_and_back_again() {
 }
 
 #[test]
-fn edited_in_an_open_transaction_while_the_answer_comes() {
+fn g02_edited_in_an_open_transaction_while_the_answer_comes() {
     let mut site = Site::with_messages();
     site.insert(1, 3);
     site.settle("messages", "content");

@@ -4,7 +4,7 @@ use autoembed_tests::{Db, Site};
 use std::io::Write as _;
 
 #[test]
-fn copy() {
+fn g30_copy() {
     let mut site = Site::with_messages();
     copy_in(&mut site.db, "COPY messages (content) FROM STDIN", (1..=2000).map(|n| format!("copied {n}\n")));
     assert_eq!(site.settle("messages", "content"), 2000);
@@ -20,7 +20,7 @@ fn copy_in(db: &mut Db, sql: &str, lines: impl Iterator<Item = String>) {
 }
 
 #[test]
-fn upsert() {
+fn g30_upsert() {
     let mut site = Site::new();
     site.db.run("CREATE TABLE kv (k text PRIMARY KEY, v text, hits int DEFAULT 1)");
     site.enable("kv", "v", "");
@@ -41,7 +41,7 @@ fn upsert() {
 }
 
 #[test]
-fn merge() {
+fn g30_merge() {
     let mut site = Site::new();
     site.db.run("CREATE TABLE stock (id int PRIMARY KEY, name text); CREATE TABLE news (id int, name text)");
     site.enable("stock", "name", "");
@@ -87,7 +87,7 @@ fn rows_written_and_deleted_at_once() {
 }
 
 #[test]
-fn cascades_of_foreign_keys() {
+fn g30_cascades_of_foreign_keys() {
     let mut site = Site::new();
     site.db.run("CREATE TABLE author (name text PRIMARY KEY)");
     site.db.run("CREATE TABLE book (id int PRIMARY KEY, author text REFERENCES author ON UPDATE CASCADE ON DELETE SET NULL, title text)");
@@ -100,7 +100,7 @@ fn cascades_of_foreign_keys() {
 }
 
 #[test]
-fn a_before_trigger_that_edits_the_text() {
+fn g12_a_before_trigger_that_edits_the_text() {
     let mut site = Site::with_messages();
     site.db.run(
         "CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -120,7 +120,7 @@ fn a_before_trigger_that_edits_the_text() {
 
 /// The worker's own UPDATE fires the user's triggers: none of it may queue the row again.
 #[test]
-fn a_trigger_on_update_makes_no_loop() {
+fn g11_a_trigger_on_update_makes_no_loop() {
     let mut site = Site::with_messages();
     site.db.run(
         "ALTER TABLE messages ADD updated_at timestamptz, ADD version int DEFAULT 0;
@@ -164,7 +164,7 @@ fn triggers_that_write_or_fail() {
 }
 
 #[test]
-fn a_table_renamed_and_altered() {
+fn g29_a_table_renamed_and_altered() {
     let mut site = Site::with_messages();
     site.insert(1, 5);
     site.settle("messages", "content");
@@ -180,7 +180,7 @@ fn a_table_renamed_and_altered() {
 }
 
 #[test]
-fn users_do_not_wait_for_each_other() {
+fn g06_users_do_not_wait_for_each_other() {
     let mut site = Site::with_messages();
     site.insert(1, 10);
     site.settle("messages", "content");
