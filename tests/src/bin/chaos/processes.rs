@@ -56,6 +56,8 @@ pub fn kill9(cluster: &Cluster, ledger: &Ledger, condition: &str, dice: &mut Dic
 pub fn kill_postmaster(cluster: &Cluster, ledger: &Ledger) {
     let _storm = ledger.breaking();
     let postmaster = cluster.postmaster_pid();
+    // Stopped, it starts nobody who is not in the list.
+    send(postmaster, Signal::SIGSTOP);
     let children = children(postmaster);
     send(postmaster, Signal::SIGKILL);
     let begun = Instant::now();
