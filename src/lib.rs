@@ -4,6 +4,7 @@
 use pgrx::prelude::*;
 
 mod pg;
+mod points;
 mod worker;
 
 ::pgrx::pg_module_magic!(name, version);

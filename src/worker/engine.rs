@@ -10,6 +10,7 @@ use crate::pg::ffi::spi;
 use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
+use crate::points;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
 use crate::worker::gather::{self, Busy, Gathered};
 use crate::worker::models::{Models, policy};
@@ -329,6 +330,7 @@ impl Engine {
             Some(context) => gather::gather(&context, lane, above, limit, cut, &busy, work),
             None => Gathered::default(),
         })?;
+        points::reach("gathered");
         let took = now.elapsed();
         if let Some(hint) = self.hints.get_mut(&(id, lane)) {
             if above == 0 {

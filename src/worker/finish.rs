@@ -4,6 +4,7 @@ use crate::pg::ffi::catch::Caught;
 use crate::pg::queue::{self, Charge, Job, Logged};
 use crate::pg::settings::Work;
 use crate::pg::writer::{self, Entry, Outcome};
+use crate::points;
 use crate::worker::batch::{Batch, Item};
 use crate::worker::gather::{self, Context};
 use crate::worker::state;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// How long a row that a user holds is left alone.
 pub const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+/// How long rows are left alone that could not be written for a reason that is not theirs.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// A row with the hash of its text (`None`: it is NULL) and its vector (`None`: to be cleared).
 type Ready<'a> = (&'a Item, Option<&'a [u8]>, Option<&'a [f32]>);
@@ -57,6 +60,7 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     // The jobs go first: who does not hold them any more writes nothing. What is not written comes back below, in the same
     // transaction.
     let held = queue::complete(id, entries.iter().flat_map(|(item, ..)| item.jobs.iter()));
+    points::reach("completed");
     let still_held = |item: &Item| item.jobs.iter().any(|job| held.contains(&job.id));
     let entries: Vec<_> = entries.iter().filter(|(item, ..)| still_held(item)).collect();
     let to_write: Vec<Entry<'_>> =
@@ -67,6 +71,7 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     } else {
         vec![Outcome::Locked; to_write.len()]
     };
+    points::reach("written");
     let mut written = Written::default();
     let mut done_keys = Vec::new();
     let mut stale: Vec<&Item> = Vec::new();
@@ -98,7 +103,7 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
                 try_again(id, item, &held, work, &caught.sqlstate(), &caught.message, &hint);
             }
             Outcome::Failed(caught) => {
-                put_back(id, item, &held, Charge::GivenBack, Duration::from_secs(5), true);
+                put_back(id, item, &held, Charge::GivenBack, REFUSED_PAUSE.min(work.retry_max), true);
                 refused = Some(caught);
             }
         }

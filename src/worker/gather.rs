@@ -7,6 +7,7 @@ use crate::pg::ffi::locks;
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
 use crate::pg::source::{self, Found, Target};
+use crate::points;
 use crate::worker::batch::Item;
 use crate::worker::finish;
 use crate::worker::state;
@@ -178,6 +179,7 @@ pub fn gather(
         }
     }
     let jobs = queue::claim(id, lane, above, limit, work.lease);
+    points::reach("claimed");
     // Rows that wait for their time, or for others, are no reason to look again at once.
     let walks_on = walked == Walk::On || (walked == Walk::Full && !jobs.is_empty());
     let mut gathered =

@@ -32,6 +32,7 @@ pub enum Stop {
 pub struct Builder {
     preload: bool,
     durable: bool,
+    test_build: bool,
     settings: Vec<(String, String)>,
 }
 
@@ -47,6 +48,13 @@ impl Builder {
     #[must_use]
     pub fn durable(mut self, durable: bool) -> Builder {
         self.durable = durable;
+        self
+    }
+
+    /// Whether the server has a test build of the extension, which waits and fails where [`crate::points::Points`] say.
+    #[must_use]
+    pub fn test_build(mut self, test_build: bool) -> Builder {
+        self.test_build = test_build;
         self
     }
 
@@ -69,7 +77,7 @@ impl Builder {
         let account = find::account()?;
         let folder = Folder::new(&account)?;
         let cluster = Cluster {
-            bindir: find::bindir()?,
+            bindir: if self.test_build { find::test_build_bindir()? } else { find::bindir()? },
             account,
             child: Mutex::new(None),
             crash_expected: AtomicBool::new(false),
@@ -310,7 +318,11 @@ impl Cluster {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn account(&self) -> Account {
+        self.account
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 

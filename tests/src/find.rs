@@ -36,7 +36,21 @@ pub fn account() -> io::Result<Account> {
 /// The folder of the server's programs: `$PG_CONFIG --bindir`, else that of the newest
 /// `/usr/lib/postgresql/*/bin/pg_config` (Debian's layout), else of the `pg_config` on the PATH.
 pub fn bindir() -> io::Result<PathBuf> {
-    let output = Command::new(pg_config()).arg("--bindir").output().map_err(|e| {
+    bindir_of(&pg_config())
+}
+
+/// The folder of the programs of the server copy that has a test build of the extension: `$TEST_BUILD_PG_CONFIG --bindir`.
+pub fn test_build_bindir() -> io::Result<PathBuf> {
+    let config = std::env::var_os("TEST_BUILD_PG_CONFIG").filter(|path| !path.is_empty()).ok_or_else(|| {
+        io::Error::other(
+            "TEST_BUILD_PG_CONFIG must name the pg_config of a server with a test build: `make test` makes both",
+        )
+    })?;
+    bindir_of(Path::new(&config))
+}
+
+fn bindir_of(pg_config: &Path) -> io::Result<PathBuf> {
+    let output = Command::new(pg_config).arg("--bindir").output().map_err(|e| {
         io::Error::new(e.kind(), format!("pg_config did not run ({e}): set PG_CONFIG to the server's pg_config"))
     })?;
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))

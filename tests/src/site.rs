@@ -40,6 +40,13 @@ impl SiteBuilder {
         self
     }
 
+    /// Whether the server has a test build of the extension: see [`Builder::test_build`].
+    #[must_use]
+    pub fn test_build(mut self) -> SiteBuilder {
+        self.cluster = self.cluster.test_build(true);
+        self
+    }
+
     /// One server setting.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> SiteBuilder {

@@ -1,5 +1,6 @@
 //! Catching errors: whole transactions of a worker, and subtransactions.
 
+use crate::points;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
@@ -67,6 +68,7 @@ pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
         let value = body();
+        points::reach("commit");
         // SAFETY: as above.
         unsafe {
             pg_sys::PopActiveSnapshot();
@@ -77,6 +79,7 @@ pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
     .catch_others(|error| Err(describe(&error)))
     .execute();
     after_transaction(result.is_err());
+    points::reach("committed");
     result
 }
 

@@ -1,6 +1,7 @@
 //! Running SQL. Unlike pgrx's own client it never assigns a transaction id by itself, keeps the plans of constant
 //! statements, and hands out rows only as owned values.
 
+use crate::points;
 use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -139,6 +140,7 @@ pub fn first<T>(sql: &str, args: &[Arg], mode: Mode, row: impl FnMut(&Row) -> T)
 
 fn connected<T>(run: impl FnOnce() -> i32, mut row: impl FnMut(&Row) -> T) -> Vec<T> {
     let mut out = Vec::new();
+    points::reach("statement");
     // SAFETY: connect and finish are paired; where the statement raises an error, the abort of the (sub)transaction
     // closes the connection, as Postgres does for its own languages.
     unsafe {

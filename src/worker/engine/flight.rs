@@ -6,6 +6,7 @@ use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::Caught;
 use crate::pg::queue;
 use crate::pg::settings::Work;
+use crate::points;
 use crate::worker::batch::Batch;
 use crate::worker::finish::{self, Call};
 use crate::worker::gather;
@@ -38,6 +39,7 @@ impl Engine {
         if let Some(batch) = &batch {
             self.fly(flight, batch);
         }
+        points::reach("sending");
         let endpoint = call::endpoint(&stored);
         self.flights.insert(flight, Flight { batch, stored, ticket, followers: Vec::new() });
         self.pool.resize(work.max_concurrent_requests.saturating_mul(self.models.len().max(1)));
@@ -58,6 +60,7 @@ impl Engine {
             Some(Err(_)) => return self.abandon_lost().map(|()| true),
             None => return Ok(false),
         };
+        points::reach("answered");
         let Some(mut flight) = self.flights.remove(&returned.flight) else { return Ok(true) };
         if let Some(batch) = &flight.batch {
             self.land(returned.flight, batch);
@@ -342,7 +345,7 @@ impl Engine {
             Err(caught) => {
                 // The whole step failed, for instance at commit: the rows are free again after a while.
                 self.forget_hints(batch.vectorizer);
-                self.step(|| finish::give_back(batch, Duration::from_secs(5)))?;
+                self.step(|| finish::give_back(batch, finish::REFUSED_PAUSE.min(work.retry_max)))?;
                 Err(caught)
             }
         }
@@ -412,7 +415,11 @@ impl Engine {
 
 fn call(endpoint: &Endpoint, texts: &[String]) -> Called {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    catch_unwind(AssertUnwindSafe(|| endpoint.call(InputKind::Document, &texts))).unwrap_or_else(|_| {
+    let call = || {
+        points::reach_in_thread("call");
+        endpoint.call(InputKind::Document, &texts)
+    };
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
         let hint = "This is a fault of autoembed; please report it with the server's log.";
         Called::unanswered(Failure::new(Action::Retry, "internal", "the call of the model panicked", hint))
     })
