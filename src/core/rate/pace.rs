@@ -23,8 +23,13 @@ const MARGIN: f64 = 1.08;
 const STEPS: (f64, f64) = (0.002, 0.1);
 /// After that many accepted requests the step doubles.
 const PATIENCE: u32 = 50;
-/// What is found from fewer requests is a guess, left with the largest step.
+/// What is found from fewer requests, where nothing like it was found before, is a guess: a server that has just come back may have
+/// accepted few for other reasons.
 const FEW: usize = 10;
+/// Longer by so much than before, a gap is a guess.
+const GUESSED: u32 = 8;
+/// How much the gap shrinks with each request that is accepted while it is a guess.
+const GUESS_STEP: f64 = 0.5;
 /// Accepted requests that are remembered.
 const REMEMBERED: usize = 1000;
 
@@ -81,7 +86,8 @@ impl Pace {
         let counted = self.accepted.iter().filter(counts).count();
         let Some(first) = self.accepted.iter().filter(counts).min() else { return };
         let found = again.saturating_sub(*first).mul_f64(MARGIN / counted as f64);
-        self.is_guess = self.gap.is_none() && counted < FEW;
+        let is_new = self.gap.is_none_or(|gap| found > gap * GUESSED);
+        self.is_guess = is_new && counted < FEW;
         self.gap = Some(found.min(LONGEST)).filter(|gap| *gap > SHORTEST);
     }
 
@@ -94,7 +100,31 @@ impl Pace {
         self.run = self.run.saturating_add(1);
         let (first, most) = STEPS;
         let step =
-            if self.is_guess { most } else { (first * 2f64.powi((self.run / PATIENCE).min(10) as i32)).min(most) };
+            if self.is_guess { GUESS_STEP } else { (first * 2f64.powi((self.run / PATIENCE).min(10) as i32)).min(most) };
         self.gap = Some(gap.mul_f64(1.0 - step)).filter(|gap| *gap > SHORTEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two were accepted, then a minute of refusals, and nothing is wrong any more: the first gap is half a minute.
+    #[test]
+    fn a_server_that_has_recovered_is_not_asked_slowly_for_long() {
+        let seconds = Duration::from_secs;
+        let mut pace = Pace::default();
+        pace.on_accepted(1, seconds(0));
+        pace.on_accepted(2, seconds(1));
+        pace.on_refused(seconds(2), 3);
+        pace.on_accepted(4, seconds(60));
+        let first = pace.gap().unwrap_or_default();
+        assert!(first > seconds(25), "{first:?}");
+        let (mut now, mut id) = (seconds(60), 4);
+        while let Some(gap) = pace.gap() {
+            (now, id) = (now + gap, id + 1);
+            pace.on_accepted(id, now);
+            assert!(now < seconds(150), "still one in {gap:?}");
+        }
     }
 }
