@@ -8,7 +8,7 @@
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz chaos judge real install package fmt lint clean
+.PHONY: help setup demo test fuzz chaos mutants judge real install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -31,6 +31,9 @@ fuzz: ## hostile answers for a minute, or for SECONDS
 
 chaos: ## clients write for ten minutes, or SECONDS, while everything breaks; then every row is checked
 	@scripts/chaos.sh "$(SECONDS)" "$(SEED)" "$(MIX)"
+
+mutants: ## mechanisms are taken out one by one, and the tests of their guarantees must fail
+	@scripts/mutants.sh "$(NAME)"
 
 judge: ## the test server judged by the providers' own clients from PyPI
 	@scripts/judge.sh

@@ -11,7 +11,9 @@ trap clean_in_server_tests EXIT
 style_checks
 test_stage "unit tests" cargo test
 test_stage "in-server tests" in_server_tests
+keep_test_build
 # The shipped build, as users get it; the in-server tests have left a test build in the copy.
 stage "build and install" install_private
-test_stage "tests through SQL" env PG_CONFIG="$PRIVATE_PG_CONFIG" cargo test -p autoembed-tests
+test_stage "tests through SQL" env PG_CONFIG="$PRIVATE_PG_CONFIG" TEST_BUILD_PG_CONFIG="$TEST_BUILD_PG_CONFIG" \
+  cargo test -p autoembed-tests
 say "all passed in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s"

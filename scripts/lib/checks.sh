@@ -1,5 +1,5 @@
 # The stages of test.sh and lint.sh; sourced, never run. Needs load.sh and stage.sh.
-# Gives: style_checks, in_server_tests, clean_in_server_tests, install_private.
+# Gives: style_checks, in_server_tests, clean_in_server_tests, keep_test_build, install_private.
 
 style_checks() {
   stage "format" cargo fmt --all --check
@@ -61,6 +61,13 @@ in_server_tests() {
     REAL_CARGO_PGRX="$CARGO_PGRX" CARGO_PGRX="$ROOT/scripts/lib/shims/cargo-pgrx-install" \
     "$CARGO_PGRX" pgrx test "pg$PG" --package autoembed --no-default-features --features "pg$PG" \
     --pgdata "$data" "${options[@]}"
+}
+
+# The in-server tests leave a test build in the copy: another copy keeps it, for scenarios that hold a process at a place.
+keep_test_build() {
+  rm -rf "$PRIVATE_BASE/test-pg$PG"
+  cp -a "$PRIVATE_BASE/pg$PG" "$PRIVATE_BASE/test-pg$PG"
+  TEST_BUILD_PG_CONFIG=$PRIVATE_BASE/test-pg$PG$("$PG_CONFIG" --bindir)/pg_config
 }
 
 # pgrx looks the server up here. Written once: bindings are made again whenever the file is newer.
