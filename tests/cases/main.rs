@@ -14,6 +14,7 @@ mod dumps;
 mod errors;
 mod faults;
 mod grants;
+mod guarantees;
 mod harness;
 mod hosts;
 mod inputs;

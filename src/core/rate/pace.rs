@@ -99,8 +99,11 @@ impl Pace {
         }
         self.run = self.run.saturating_add(1);
         let (first, most) = STEPS;
-        let step =
-            if self.is_guess { GUESS_STEP } else { (first * 2f64.powi((self.run / PATIENCE).min(10) as i32)).min(most) };
+        let step = if self.is_guess {
+            GUESS_STEP
+        } else {
+            (first * 2f64.powi((self.run / PATIENCE).min(10) as i32)).min(most)
+        };
         self.gap = Some(gap.mul_f64(1.0 - step)).filter(|gap| *gap > SHORTEST);
     }
 }
