@@ -78,9 +78,10 @@ pub struct Verdict<'a> {
 }
 
 impl Verdict<'_> {
-    /// Waits until all that was committed is done, and writes down what is still to do.
+    /// Waits until all that was committed is done, and writes down what is still to do. `patience`: for how long it may not become
+    /// less; how long all of it takes is the machine's business.
     pub fn wait(&mut self, patience: Duration) -> Result<(), postgres::Error> {
-        let begun = Instant::now();
+        let (mut begun, mut least) = (Instant::now(), i64::MAX);
         loop {
             let status = self.db.try_rows("SELECT source, state, pending, in_flight, failed FROM autoembed.status")?;
             let open: Vec<String> =
@@ -90,9 +91,14 @@ impl Verdict<'_> {
             if done.first().and_then(|row| row[0].as_deref()) == Some("t") {
                 return Ok(());
             }
+            let number = |value: &Option<String>| value.as_deref().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let left: i64 = status.iter().map(|row| row[2..4].iter().map(number).sum::<i64>()).sum();
+            if left < least {
+                (begun, least) = (Instant::now(), left);
+            }
             if begun.elapsed() > patience {
-                let open = open.join("; ");
-                self.ledger.wrong(&format!("after {} s of healing there is still work: {open}", patience.as_secs()));
+                let (seconds, open) = (patience.as_secs(), open.join("; "));
+                self.ledger.wrong(&format!("everything is well, and for {seconds} s no work was done: {open}"));
                 return Ok(());
             }
         }

@@ -25,8 +25,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long everything may take to heal, per step.
-const HEALING: Duration = Duration::from_secs(180);
+/// How long work may not become less while everything is well: longer than the longest pause after an outage.
+const HEALING: Duration = Duration::from_secs(90);
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
