@@ -191,6 +191,28 @@ fn g10_a_sleeper_wakes_after_its_lease() {
     }
 }
 
+/// As if another worker had claimed the jobs since, and were not done yet: the sleeper's answer counts for nothing.
+#[test]
+fn g10_another_holds_the_lease() {
+    let (mut site, points) = site();
+    let held = points.hold("answered");
+    site.insert(1, 4);
+    held.wait(PATIENCE);
+    site.db.run(
+        "UPDATE autoembed.job SET leased_until = now() + interval '1 hour', lease_token = nextval('autoembed.lease_token_seq')",
+    );
+    held.release();
+    site.marker();
+    assert_eq!(site.db.int("SELECT count(embedding) FROM messages WHERE id <= 4"), 0, "who has no lease wrote");
+    assert_eq!(
+        site.db.int("SELECT count(*) FROM autoembed.job WHERE leased_until > now()"),
+        4,
+        "who has no lease ended a job"
+    );
+    site.db.run("UPDATE autoembed.job SET leased_until = now()");
+    site.settle("messages", "content");
+}
+
 /// What users do to tables while the worker is at each of its places; what holds a lock then waits for the worker, and no longer.
 #[test]
 fn g29_tables_change_at_every_place() {
