@@ -236,6 +236,7 @@ impl Engine {
         if changed.is_empty() || self.in_session {
             return Ok(());
         }
+        changed.iter().for_each(|(model, shown)| state::tell(model, shown));
         self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
     }
 

@@ -19,6 +19,7 @@ mod hosts;
 mod inputs;
 mod keys;
 mod lifecycle;
+mod log;
 mod manual;
 mod memory;
 mod options;

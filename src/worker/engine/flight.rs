@@ -9,6 +9,7 @@ use crate::pg::settings::Work;
 use crate::worker::batch::Batch;
 use crate::worker::finish::{self, Call};
 use crate::worker::gather;
+use crate::worker::log::{self, Subject};
 use autoembed_core::governor::{Arrival, Gate};
 use autoembed_core::learned::{Load, shorter};
 use autoembed_core::model::TooLong;
@@ -91,6 +92,10 @@ impl Engine {
         known.works = true;
         known.rejects = 0;
         known.word_refused &= flight.batch.is_some();
+        if known.looks_well() {
+            // What an earlier worker has said of it is over.
+            log::works(&Subject::Model(name.clone()));
+        }
         if self.last_failure.as_ref().is_some_and(|(of, _)| *of == name) {
             self.last_failure = None;
         }
@@ -118,6 +123,9 @@ impl Engine {
         let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
         let name = flight.stored.model.name.clone();
         let Some(known) = self.models.called(&name) else { return Ok(()) };
+        if !matches!(failure.action, Action::Split | Action::Reject) {
+            log::count(&Subject::Model(name.clone()));
+        }
         let is_fair = known.is_fair();
         let is_doubtful = match (&flight.batch, &failure.action) {
             (None, _) | (_, Action::Retry | Action::SlowDown { .. }) => false,
