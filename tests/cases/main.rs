@@ -15,6 +15,7 @@ mod errors;
 mod faults;
 mod grants;
 mod harness;
+mod hostile;
 mod hosts;
 mod inputs;
 mod keys;

@@ -13,6 +13,7 @@
 pub mod cluster;
 pub mod db;
 pub mod find;
+pub mod process;
 pub mod site;
 pub mod template;
 pub mod vectors;
@@ -20,5 +21,6 @@ pub mod wait;
 
 pub use cluster::{Builder, Cluster, Stop};
 pub use db::{Db, SqlError};
+pub use process::Peak;
 pub use site::Site;
 pub use wait::eventually;
