@@ -7,6 +7,7 @@
 
 mod altered;
 mod blame;
+mod bounded;
 mod chaos;
 mod decoys;
 mod doorman;
