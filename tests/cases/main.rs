@@ -9,6 +9,7 @@ mod altered;
 mod blame;
 mod bounded;
 mod chaos;
+mod crowd;
 mod decoys;
 mod doorman;
 mod dumps;
