@@ -104,8 +104,8 @@ fn g28_one_row_beside_a_full_queue() {
 /// Dead rows that must stay are looked through now and then, not with each look into the queue.
 #[test]
 fn g26_an_old_snapshot_slows_nothing_down() {
-    const DEAD: usize = 400_000;
-    let mut site = Site::builder().model("max_batch_inputs => 20").setting("autovacuum", "off").start();
+    const DEAD: usize = 600_000;
+    let mut site = Site::builder().model("max_batch_inputs => 10").setting("autovacuum", "off").start();
     site.messages("index => 'none'");
     let mut holder = site.session();
     holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM messages");
@@ -129,10 +129,14 @@ fn g26_an_old_snapshot_slows_nothing_down() {
     ));
     (0..3).for_each(|_| round(&mut site));
     holder.run("COMMIT");
-    let best = |times: &[Duration]| times.iter().min().copied().unwrap_or_default();
-    let ratio = |times: &[Duration]| best(&times[3..]).as_secs_f64() / best(&times[..3]).as_secs_f64();
+    let median = |times: &[Duration]| {
+        let mut times = times.to_vec();
+        times.sort();
+        times[1].as_secs_f64()
+    };
+    let ratio = |times: &[Duration]| median(&times[3..]) / median(&times[..3]);
     println!("1500 rows, behind {DEAD} dead ones in the last three rounds: inserted {inserted:?}, drained {drained:?}");
-    assert!(ratio(&drained) < 2.5, "drained {:.1} times as slowly: {drained:?}", ratio(&drained));
+    assert!(ratio(&drained) < 2.0, "drained {:.1} times as slowly: {drained:?}", ratio(&drained));
     assert!(ratio(&inserted) < 3.0, "inserted {:.1} times as slowly: {inserted:?}", ratio(&inserted));
 }
 

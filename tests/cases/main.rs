@@ -35,6 +35,7 @@ mod rights;
 mod search;
 mod secrets;
 mod sizes;
+mod soak;
 mod spending;
 mod stale;
 mod writes;

@@ -12,7 +12,9 @@
 
 pub mod cluster;
 pub mod db;
+pub mod dice;
 pub mod find;
+pub mod interrupt;
 pub mod process;
 pub mod site;
 pub mod template;
@@ -21,6 +23,7 @@ pub mod wait;
 
 pub use cluster::{Builder, Cluster, Stop};
 pub use db::{Db, SqlError};
+pub use dice::Dice;
 pub use process::Peak;
 pub use site::Site;
 pub use wait::eventually;
