@@ -3,12 +3,12 @@
 #   PG=17                     the PostgreSQL major to build for (15 to 18; default: the newest that is there)
 #   PG_CONFIG=/path/pg_config  the very server to build for and install into
 #   VERBOSE=1                 show all output of the stages
-#   SECONDS=600               how long to fuzz, or to break things
+#   SECONDS=600               how long to fuzz, to break things, or to soak
 #   SEED=7 MIX=kills,api      for chaos: a plan that was had before; what is done, of kills, restarts, api, locks, ddl, vacuum
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz chaos mutants judge real install package fmt lint clean
+.PHONY: help setup demo test fuzz chaos soak mutants judge real install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -34,6 +34,9 @@ chaos: ## clients write for ten minutes, or SECONDS, while everything breaks; th
 
 mutants: ## mechanisms are taken out one by one, and the tests of their guarantees must fail
 	@scripts/mutants.sh "$(NAME)"
+
+soak: ## the highest steady load for twenty minutes, or SECONDS; memory, queue and latency must stay flat
+	@scripts/soak.sh "$(SECONDS)"
 
 judge: ## the test server judged by the providers' own clients from PyPI
 	@scripts/judge.sh

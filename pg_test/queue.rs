@@ -262,22 +262,32 @@ mod tests {
         assert_eq!(keys(&queue::claim(OTHER, BACKFILL, 0, 1, LEASE)), ["held too"]);
     }
 
+    /// Lanes in which something waits above these numbers.
+    fn waiting(above: &[(i32, i16, i64)]) -> Vec<(i32, i16)> {
+        queue::lanes(above).iter().filter(|lane| lane.waits).map(|lane| (lane.vectorizer, lane.lane)).collect()
+    }
+
     #[pg_test]
     fn queue_offers_what_can_be_worked_on() {
         run("CREATE TABLE q1 (id int PRIMARY KEY, content text); CREATE TABLE q2 (id int PRIMARY KEY, content text)");
         let (one, two) = (enable("'q1', 'content'"), enable("'q2', 'content'"));
-        assert!(queue::candidates().is_empty());
+        assert!(waiting(&[]).is_empty());
         add_to(ID, LIVE, &["of a vectorizer that is no more"]);
-        assert!(queue::candidates().is_empty());
+        assert!(waiting(&[]).is_empty());
         add_to(two, LIVE, &["1"]);
         add_to(two, BACKFILL, &["1"]);
         run(&format!("INSERT INTO autoembed.backfill (vectorizer_id, total) VALUES ({one}, 5)"));
-        assert_eq!(queue::candidates(), [(two, LIVE), (one, BACKFILL), (two, BACKFILL)]);
+        assert_eq!(waiting(&[]), [(two, LIVE), (one, BACKFILL), (two, BACKFILL)]);
         run(&format!("UPDATE autoembed.backfill SET walked_at = now() WHERE vectorizer_id = {one}"));
         run("SELECT autoembed.pause('q2')");
-        assert!(queue::candidates().is_empty());
+        assert!(waiting(&[]).is_empty());
         run("SELECT autoembed.resume('q2')");
-        assert_eq!(queue::candidates(), [(two, LIVE), (two, BACKFILL)]);
+        assert_eq!(waiting(&[]), [(two, LIVE), (two, BACKFILL)]);
+        let last = queue::lanes(&[])[0].last;
+        assert_eq!(waiting(&[(two, LIVE, last), (one, LIVE, 0)]), [(two, BACKFILL)]);
+        assert_eq!(waiting(&[(two, LIVE, 0)]), [(two, LIVE), (two, BACKFILL)]);
+        run("SELECT autoembed.pause('q2')");
+        assert!(queue::lanes(&[]).iter().all(|lane| lane.vectorizer == one), "who is paused is not worked for");
     }
 
     #[pg_test]
@@ -300,9 +310,9 @@ mod tests {
     fn queue_counts_the_slow_lane_no_further_than_asked() {
         add(&["live"]);
         add_to(ID, BACKFILL, &["a", "b", "c"]);
-        assert_eq!(queue::waiting_in_backfill(ID, 2), 2);
-        assert_eq!(queue::waiting_in_backfill(ID, 100), 3);
-        assert_eq!(queue::waiting_in_backfill(OTHER, 100), 0);
+        assert_eq!(queue::waiting_in_backfill(ID, 0, 2), 2);
+        assert_eq!(queue::waiting_in_backfill(ID, 0, 100), 3);
+        assert_eq!(queue::waiting_in_backfill(OTHER, 0, 100), 0);
     }
 
     #[pg_test]

@@ -8,6 +8,7 @@
 //! - [`error`]: what failed, and what follows from it.
 //! - [`governor`]: whether a model is called now, and with how much; made of [`circuit`] (does it work?), [`rate`] (requests
 //!   and tokens a minute), [`concurrency`] (how much at once) and [`learned`] (what its answers teach about its limits).
+//! - [`trouble`]: what a log says of it when it repeats.
 //! - [`retry`]: when to try again; [`batch`]: what goes into one request; [`usage`]: what it has cost.
 //! - [`hash`], [`host`], [`key`], [`secret`]: small things that must be exactly right.
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod provider;
 pub mod rate;
 pub mod retry;
 pub mod secret;
+pub mod trouble;
 pub mod url;
 pub mod usage;
 

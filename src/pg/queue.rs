@@ -42,12 +42,39 @@ fn read_job(row: &Row) -> Job {
     }
 }
 
-/// What is waiting somewhere: (vectorizer, lane).
-pub fn candidates() -> Vec<(i32, i16)> {
-    const SQL: &str = "SELECT v.id, l.lane::smallint FROM autoembed.vectorizer v CROSS JOIN (VALUES (0), (1)) AS l (lane) \
-         WHERE NOT v.paused AND (EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = l.lane) \
-         OR l.lane = 1 AND EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL)) ORDER BY 2, 1";
-    as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| (row.or_default(1), row.or_default(2))))
+/// One lane of a vectorizer that is not paused.
+#[derive(Debug, Clone, Copy)]
+pub struct Lane {
+    /// The vectorizer.
+    pub vectorizer: i32,
+    /// [`LIVE`] or [`BACKFILL`].
+    pub lane: i16,
+    /// It has a job, or a backfill that has not walked to its end.
+    pub waits: bool,
+    /// The last number that any job was given.
+    pub last: i64,
+}
+
+/// All lanes, live ones first. `above`: vectorizer, lane, and the number up to which jobs are not looked for.
+pub fn lanes(above: &[(i32, i16, i64)]) -> Vec<Lane> {
+    const SQL: &str = "SELECT v.id, l.lane::smallint, EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = l.lane \
+           AND j.id > COALESCE(h.low, 0)) \
+           OR l.lane = 1 AND EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL), \
+         (SELECT s.last_value FROM autoembed.job_id_seq s) \
+         FROM autoembed.vectorizer v CROSS JOIN (VALUES (0), (1)) AS l (lane) \
+         LEFT JOIN unnest($1::int[], $2::smallint[], $3::bigint[]) AS h (id, lane, low) ON h.id = v.id AND h.lane = l.lane \
+         WHERE NOT v.paused ORDER BY 2, 1";
+    let ids: Vec<i32> = above.iter().map(|(id, ..)| *id).collect();
+    let lanes: Vec<i16> = above.iter().map(|(_, lane, _)| *lane).collect();
+    let lows: Vec<i64> = above.iter().map(|(.., low)| *low).collect();
+    as_queue(|| {
+        spi::planned(SQL, args![ids, lanes, lows], Mode::Write, |row| Lane {
+            vectorizer: row.or_default(1),
+            lane: row.or_default(2),
+            waits: row.or_default(3),
+            last: row.or_default(4),
+        })
+    })
 }
 
 /// Takes up to `limit` due jobs with ids above `above` for the length of a lease, oldest first. The attempt is counted here, so
@@ -207,12 +234,14 @@ pub fn forget_failures(vectorizer: i32, keys: Vec<String>) {
 /// Of `jobs`, those whose row has a job that was queued later: that one does the work.
 pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
     const SQL: &str = "SELECT u.id FROM unnest($2::bigint[], $3::text[]) AS u (id, key) \
-         WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.id > u.id AND j.key = u.key)";
+         WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.lane = ANY (ARRAY[0, 1]::smallint[]) \
+           AND j.id > $4 AND j.id > u.id AND j.key = u.key)";
     let ids: Vec<i64> = jobs.iter().map(|job| job.id).collect();
     let keys: Vec<String> = jobs.iter().map(|job| job.key.clone()).collect();
+    let Some(first) = ids.iter().min().copied() else { return HashSet::new() };
     // Here a hash join is right: there is no index on keys.
     as_extension(|| {
-        spi::planned(SQL, args![vectorizer, ids, keys], Mode::Write, |row| row.or_default::<i64>(1))
+        spi::planned(SQL, args![vectorizer, ids, keys, first], Mode::Write, |row| row.or_default::<i64>(1))
             .into_iter()
             .collect()
     })
@@ -237,10 +266,11 @@ pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
     });
 }
 
-/// Jobs of a vectorizer in the slow lane that nobody has in hand, counted up to `most`.
-pub fn waiting_in_backfill(vectorizer: i32, most: i64) -> i64 {
-    const SQL: &str = "SELECT count(*) FROM (SELECT FROM autoembed.job WHERE vectorizer_id = $1 AND lane = 1 AND leased_until IS NULL LIMIT $2) x";
-    as_queue(|| spi::planned(SQL, args![vectorizer, most], Mode::Write, |row| row.or_default::<i64>(1)))
+/// Jobs of a vectorizer in the slow lane, with numbers above `above`, that nobody has in hand, counted up to `most`.
+pub fn waiting_in_backfill(vectorizer: i32, above: i64, most: i64) -> i64 {
+    const SQL: &str = "SELECT count(*) FROM (SELECT FROM autoembed.job \
+         WHERE vectorizer_id = $1 AND lane = 1 AND id > $2 AND leased_until IS NULL LIMIT $3) x";
+    as_queue(|| spi::planned(SQL, args![vectorizer, above, most], Mode::Write, |row| row.or_default::<i64>(1)))
         .into_iter()
         .next()
         .unwrap_or(0)

@@ -61,6 +61,7 @@ impl Item {
             return false;
         }
         self.text.truncate(length);
+        self.text.shrink_to_fit();
         self.tokens = estimate_tokens(&self.text) + self.prefix.tokens;
         self.is_cut = true;
         self.memory = None;
@@ -70,6 +71,12 @@ impl Item {
     /// How much of the text has so many tokens, with what comes before it.
     fn length_within(&self, most: usize) -> usize {
         truncate(&self.text, most.saturating_sub(self.prefix.tokens).max(1)).len()
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn weight(&self) -> usize {
+        let jobs: usize = self.jobs.iter().map(|job| size_of::<Job>() + job.key.capacity()).sum();
+        size_of::<Item>() + self.key.capacity() + self.text.capacity() + self.hash.capacity() + jobs
     }
 
     fn size(&self) -> Size {

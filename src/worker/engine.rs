@@ -7,7 +7,7 @@ use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::process;
 use crate::pg::ffi::spi;
-use crate::pg::queue::{self, BACKFILL, LIVE};
+use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
 use crate::points;
@@ -21,12 +21,8 @@ use autoembed_http::Pool;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Numbers below the highest that was claimed are looked through again this far: numbers commit out of order.
-const SLACK: i64 = 1000;
 /// Of this many looks into the queue, one begins with the slow lane.
 const BACKFILL_TURN: u64 = 4;
-/// How often the queue is looked through from its beginning, at the least time between.
-const RESCAN: Duration = Duration::from_secs(1);
 /// Most looks into the queue before answers are taken in.
 const LOOKS: usize = 64;
 
@@ -38,10 +34,17 @@ const DOUBT: Duration = Duration::from_secs(3);
 const TROUBLED: Duration = Duration::from_secs(1);
 /// Rows are not held for a model that may not be called for so long.
 const LONG: Duration = Duration::from_secs(5);
+/// Bytes of rows that may follow the texts on their way to one model; other rows of it wait in the queue.
+const MOST_FOLLOWING: usize = 8 << 20;
 
 mod flight;
 mod held;
+mod hints;
 mod memory;
+mod portions;
+
+use hints::Hint;
+use portions::Portions;
 
 struct Flight {
     /// `None`: a probe without rows.
@@ -50,6 +53,8 @@ struct Flight {
     ticket: Ticket,
     /// Rows, with their vectorizers, whose texts are on their way in this request.
     followers: Vec<(i32, Item)>,
+    /// Their size in memory.
+    following: usize,
 }
 
 /// A batch that was refused in a way that may be meant for every request: a fixed word is sent to find out.
@@ -64,11 +69,6 @@ struct Returned {
     flight: u64,
     called: Called,
     took: Duration,
-}
-
-struct Hint {
-    low: i64,
-    rescan_at: Instant,
 }
 
 /// What a round of [`Engine::send`] came to.
@@ -110,6 +110,10 @@ pub struct Engine {
     accused: HashMap<String, Vec<Accused>>,
     buffers: HashMap<(i32, i16), Vec<Item>>,
     hints: HashMap<(i32, i16), Hint>,
+    /// Rows that are read at once, where texts are huge.
+    reads: Portions,
+    /// Rows that are written at once, where writing takes long.
+    writes: Portions,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
     renewed: Instant,
@@ -117,7 +121,7 @@ pub struct Engine {
     next_flight: u64,
     /// Rows whose vectors were written.
     pub written: u64,
-    /// When rows that were put back for a short while are due again.
+    /// When rows that were put back for a short while are due again, or the whole queue is to be looked through.
     pub soon: Option<Instant>,
     /// The last failure of a model, for those who wait.
     pub last_failure: Option<(String, Failure)>,
@@ -147,6 +151,8 @@ impl Engine {
             accused: HashMap::new(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
+            reads: Portions::default(),
+            writes: Portions::default(),
             failed_alone: HashMap::new(),
             resting: HashMap::new(),
             renewed: Instant::now(),
@@ -174,11 +180,6 @@ impl Engine {
         self.flights.len()
     }
 
-    /// Looks at the whole queue again next time.
-    pub fn look_everywhere(&mut self) {
-        self.hints.clear();
-    }
-
     /// Tries again at once what was left alone for a while.
     pub fn wake_resting(&mut self) {
         self.resting.clear();
@@ -188,8 +189,7 @@ impl Engine {
     pub fn send(&mut self, work: &Work) -> Result<Round, Caught> {
         let mut round = Round { sent: 0, settled: 0, backlog: false, rest: None };
         self.ask_for_the_accused(work, &mut round)?;
-        let candidates = self.step(queue::candidates)?;
-        self.drop_orphans(&candidates)?;
+        let candidates = self.candidates()?;
         let mut trouble = None;
         // Parts of a batch that failed go before other rows of their vectorizer, and take turns with those of others.
         let in_pieces: HashSet<i32> = self.ready.iter().map(|batch| batch.vectorizer).collect();
@@ -237,6 +237,7 @@ impl Engine {
         if changed.is_empty() || self.in_session {
             return Ok(());
         }
+        changed.iter().for_each(|(model, shown)| state::tell(model, shown));
         self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
     }
 
@@ -280,18 +281,24 @@ impl Engine {
             }
             Gate::Open(limits) => limits,
         };
+        if self.following(&stored.model.name) >= MOST_FOLLOWING {
+            round.wait(UNTIL_TOLD);
+            return Ok(false);
+        }
         let kept = self.buffers.get(&(id, lane)).map_or(0, Vec::len);
-        let limit = limits.batch_inputs.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
+        let portion = self.reads.of(id).min(limits.batch_inputs);
+        let limit = portion.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
         let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
         let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, &cut, work)? };
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
         }
         if let Some(room) = &mut self.room {
-            *room = room.saturating_sub(gathered.claimed);
+            *room = room.saturating_sub(gathered.claimed - gathered.left);
         }
         round.settled += gathered.settled;
         let more = gathered.rest.is_none() && limit > 0 && gathered.claimed == limit;
+        self.reads.read(id, gathered.claimed, gathered.claimed - gathered.left);
         let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
         let items = self.settle_known(id, &stored, items, round, work)?;
         let keep_last = more && items.len() < limits.batch_inputs;
@@ -322,25 +329,15 @@ impl Engine {
     }
 
     fn look(&mut self, id: i32, lane: i16, limit: usize, cut: &Limits, work: &Work) -> Result<Gathered, Caught> {
-        let now = Instant::now();
-        let hint = self.hints.entry((id, lane)).or_insert(Hint { low: 0, rescan_at: now });
-        let above = if hint.rescan_at <= now { 0 } else { hint.low };
+        let above = self.look_above((id, lane));
         let busy = if lane == BACKFILL { self.busy(id) } else { Busy::default() };
+        let begun = Instant::now();
         let gathered = self.step(|| match gather::load(id) {
             Some(context) => gather::gather(&context, lane, above, limit, cut, &busy, work),
             None => Gathered::default(),
         })?;
         points::reach("gathered");
-        let took = now.elapsed();
-        if let Some(hint) = self.hints.get_mut(&(id, lane)) {
-            if above == 0 {
-                // Where old snapshots keep dead rows in place, looking through them is paid for rarely.
-                hint.rescan_at = Instant::now() + RESCAN.max(took * 10);
-            }
-            if let Some(highest) = gathered.highest {
-                hint.low = hint.low.max(highest - SLACK);
-            }
-        }
+        self.note_look((id, lane), above, limit, begun.elapsed(), &gathered);
         Ok(gathered)
     }
 
@@ -446,12 +443,11 @@ impl Engine {
     }
 
     fn again_in(&mut self, pause: Duration) {
-        let at = Instant::now() + pause;
-        self.soon = Some(self.soon.map_or(at, |soon| soon.min(at)));
+        self.again_at(Instant::now() + pause);
     }
 
-    fn forget_hints(&mut self, id: i32) {
-        self.hints.retain(|(of, _), _| *of != id);
+    fn again_at(&mut self, at: Instant) {
+        self.soon = Some(self.soon.map_or(at, |soon| soon.min(at)));
     }
 
     /// Whether the last thing that a model said was that somebody has to change something, and nothing is left to find out.

@@ -11,6 +11,7 @@ use crate::worker::state;
 use autoembed_core::retry::backoff;
 use autoembed_core::{Action, Failure, Vectors};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Duration;
 
 /// How long a row that a user holds is left alone.
@@ -35,12 +36,14 @@ pub struct Written {
     pub cut: usize,
 }
 
-/// Writes the vectors of a batch and ends its jobs, in this transaction.
-pub fn write(context: &Context, batch: &Batch, vectors: &Vectors, work: &Work) -> Written {
+/// Writes the vectors of `rows` of a batch and ends their jobs, in this transaction.
+pub fn write(context: &Context, batch: &Batch, rows: Range<usize>, vectors: &Vectors, work: &Work) -> Written {
     let entries: Vec<Ready<'_>> = batch
         .items
         .iter()
         .enumerate()
+        .skip(rows.start)
+        .take(rows.len())
         .filter_map(|(i, item)| Some((item, Some(item.hash.as_slice()), Some(batch.vector(i, vectors)?))))
         .collect();
     settle(context, &entries, work)
@@ -160,6 +163,12 @@ fn try_again(id: i32, item: &Item, held: &HashSet<i64>, work: &Work, code: &str,
 fn pause_after(item: &Item, work: &Work) -> Duration {
     let attempt = (item.attempts() - 1).max(0) as u32;
     backoff(attempt, work.retry_base, work.retry_max, chance())
+}
+
+/// The same for its rows from `first` on.
+pub fn give_back_from(batch: &Batch, first: usize, pause: Duration) {
+    let jobs = batch.items.iter().skip(first).flat_map(|item| &item.jobs);
+    queue::release(batch.vectorizer, jobs, Charge::GivenBack, pause);
 }
 
 /// Gives a batch back whose request failed through no fault of its rows.

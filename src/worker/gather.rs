@@ -15,7 +15,7 @@ use autoembed_core::hash::CacheKeys;
 use autoembed_core::model::TooLong;
 use autoembed_core::{InputKind, Limits};
 use pgrx::PgSqlErrorCode;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// How long a table that somebody has locked is left alone.
@@ -26,6 +26,8 @@ const REFUSED: Duration = Duration::from_secs(5);
 const WALK: i64 = 4096;
 /// Most characters that are read of one text, whatever the model takes.
 const MAX_CHARS: usize = 1_000_000;
+/// Characters of texts that are read at once; about as many bytes are read before the rest of the rows is left for the next time.
+const MOST_AT_ONCE: usize = 16 << 20;
 
 /// A vectorizer with its table and model, as they are in this transaction.
 pub struct Context {
@@ -128,12 +130,14 @@ pub struct Gathered {
     pub items: Vec<Item>,
     /// Jobs claimed.
     pub claimed: usize,
-    /// The highest number among them.
+    /// The highest number among them; where some were given back, the lowest of those.
     pub highest: Option<i64>,
     /// A backfill has more rows to walk.
     pub walks_on: bool,
     /// Rows that were settled without a request.
     pub settled: usize,
+    /// Jobs among the claimed that were given back unread, because the texts before them are huge.
+    pub left: usize,
     /// The table could not be read: leave the vectorizer alone for so long.
     pub rest: Option<Duration>,
 }
@@ -173,7 +177,7 @@ pub fn gather(
     }
     let mut walked = Walk::Over;
     if lane == queue::BACKFILL {
-        match walk(context, limit) {
+        match walk(context, above, limit) {
             Ok(came_to) => walked = came_to,
             Err(rest) => return Gathered { rest: Some(rest), ..Gathered::default() },
         }
@@ -202,26 +206,74 @@ pub fn gather(
             "Look into the server's log for that time; then call autoembed.retry_failed().",
         );
     }
-    let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();
     let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
-    match read(context, &keys, max_chars) {
-        Ok(found) => {
-            sort_out(context, rows, found, max_chars, cut, busy, work, &mut gathered);
-            if gathered.items.is_empty() {
-                state::unblock_vectorizer(id);
+    let mut portions = Portions::new(rows, max_chars as usize);
+    while let Some(rows) = portions.next() {
+        let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();
+        match read(context, &keys, max_chars) {
+            Ok(found) => {
+                portions.took(&found);
+                sort_out(context, rows, found, max_chars, cut, busy, work, &mut gathered);
+            }
+            Err(caught) => {
+                let rest = rows.into_iter().chain(portions.rest()).flatten().collect::<Vec<Job>>();
+                let pause = if caught.is_contention() { IN_USE } else { REFUSED };
+                queue::release(id, rest.iter(), Charge::GivenBack, pause);
+                if !caught.is_contention() {
+                    block(context, "the table could not be read", &caught);
+                }
+                gathered.rest = Some(pause);
+                return gathered;
             }
         }
-        Err(caught) if caught.is_contention() => {
-            queue::release(id, rows.iter().flatten(), Charge::GivenBack, IN_USE);
-            gathered.rest = Some(IN_USE);
-        }
-        Err(caught) => {
-            queue::release(id, rows.iter().flatten(), Charge::GivenBack, REFUSED);
-            block(context, "the table could not be read", &caught);
-            gathered.rest = Some(REFUSED);
-        }
+    }
+    let left: Vec<Job> = portions.rest().flatten().collect();
+    if !left.is_empty() {
+        queue::release(id, left.iter(), Charge::GivenBack, Duration::ZERO);
+        gathered.left = left.len();
+        gathered.highest = left.iter().map(|job| job.id).min();
+    }
+    if gathered.items.is_empty() {
+        state::unblock_vectorizer(id);
     }
     gathered
+}
+
+/// Rows to be read, a portion at a time, so that however huge their texts are only so much of them is in memory.
+struct Portions {
+    rows: VecDeque<Vec<Job>>,
+    size: usize,
+    bytes: usize,
+}
+
+impl Portions {
+    fn new(rows: Vec<Vec<Job>>, max_chars: usize) -> Portions {
+        Portions { rows: rows.into(), size: (MOST_AT_ONCE / max_chars.max(1)).max(1), bytes: 0 }
+    }
+
+    /// The next portion; `None` where all are read, or enough.
+    fn next(&mut self) -> Option<Vec<Vec<Job>>> {
+        let size = self.size.min(self.rows.len());
+        (size > 0 && self.bytes < MOST_AT_ONCE).then(|| self.rows.drain(..size).collect())
+    }
+
+    /// Notes what the last portion brought. After small texts the next one is larger, though not by much: they may be followed by
+    /// huge ones.
+    fn took(&mut self, found: &[Row]) {
+        let length = |row: &Row| match row {
+            Row::Found(Found { text: Some(text), .. }) => text.len(),
+            _ => 0,
+        };
+        let bytes: usize = found.iter().map(length).sum();
+        self.bytes += bytes;
+        if bytes < MOST_AT_ONCE / 8 {
+            self.size *= 4;
+        }
+    }
+
+    fn rest(&mut self) -> impl Iterator<Item = Vec<Job>> {
+        self.rows.drain(..)
+    }
 }
 
 fn attempts(jobs: &[Job]) -> i16 {
@@ -387,10 +439,10 @@ enum Walk {
 
 /// Fills the backfill lane up with the next rows of the table, so that no more than a few thousand wait in it. Where the
 /// table cannot be read: how long to leave it alone.
-fn walk(context: &Context, limit: usize) -> Result<Walk, Duration> {
+fn walk(context: &Context, above: i64, limit: usize) -> Result<Walk, Duration> {
     let id = context.vectorizer.id;
     let low = 2 * limit.max(256) as i64;
-    if queue::waiting_in_backfill(id, low) >= low {
+    if queue::waiting_in_backfill(id, above, low) >= low {
         return Ok(Walk::Full);
     }
     let Some(walk) = queue::lock_walk(id) else { return Ok(Walk::Over) };

@@ -7,6 +7,7 @@ use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, process, utility};
 use crate::pg::ident::qualified;
+use crate::worker::log::{self, Subject};
 use crate::worker::state;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
@@ -34,8 +35,11 @@ pub fn start_builders() -> Result<(), Caught> {
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
         .load_dynamic();
-    if started.is_err() {
-        log!("autoembed: no background worker could be started to build an index; raise max_worker_processes");
+    match started {
+        Ok(_) => log::works(&Subject::Indexer),
+        Err(_) => log::fails(&Subject::Indexer, "", || {
+            "no background worker could be started to build an index; raise max_worker_processes".to_string()
+        }),
     }
     Ok(())
 }
@@ -54,7 +58,6 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     }
     for id in catch::transaction(due).unwrap_or_default() {
         if let Err(caught) = build(id) {
-            log!("autoembed: the index of vectorizer {id} could not be built: {}", caught.message);
             let noted = catch::transaction(|| {
                 state::block_vectorizer(
                     id,

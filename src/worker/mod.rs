@@ -15,6 +15,7 @@ pub mod gather;
 pub mod index;
 pub mod keep;
 pub mod launch;
+pub mod log;
 pub mod models;
 pub mod run;
 pub mod state;

@@ -235,6 +235,11 @@ impl Known {
         self.rejects < MOST_REJECTS
     }
 
+    /// Nothing is written down of it that would keep it from being called.
+    pub fn looks_well(&self) -> bool {
+        self.shown.is_none()
+    }
+
     /// A model that was blocked with one key is tried at once with another.
     fn look_at_key(&mut self, stored: &StoredModel, now: Duration) {
         if !matches!(self.governor.circuit().state(now), State::Blocked { .. }) {

@@ -5,6 +5,7 @@ use crate::pg::ffi::{catch, locks, process, utility};
 use crate::pg::settings::{self, Work};
 use crate::pg::{queue, usage};
 use crate::worker::engine::{Engine, Round};
+use crate::worker::log::{self, Subject};
 use crate::worker::{index, keep, state};
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// How long a request to end can wait while a batch fills.
 const DEAF: Duration = Duration::from_millis(50);
-/// An error that stays is logged so often.
-const REPEATED: Duration = Duration::from_secs(60);
+/// Steps that fail now and then are one trouble, over when none has failed for so long.
+const QUIET: Duration = Duration::from_secs(10);
 /// How long answers can wait while a batch fills.
 const FILLING: Duration = Duration::from_millis(2);
 /// How long a worker that was started before the extension was committed waits for it.
@@ -63,8 +64,6 @@ struct Loop {
     look_at: Instant,
     keep_at: Instant,
     errors: u32,
-    /// What was logged last, and when.
-    last_error: Option<(String, Instant)>,
     /// A batch fills: nothing is to be done until `due` but to take in answers.
     is_filling: bool,
     /// The extension was dropped and made again.
@@ -83,7 +82,6 @@ impl Loop {
             look_at: now,
             keep_at: now,
             errors: 0,
-            last_error: None,
             is_filling: false,
             is_replaced: false,
         }
@@ -143,11 +141,12 @@ impl Loop {
         let pause = match turned {
             Ok(pause) => {
                 self.errors = 0;
+                log::is_quiet(&Subject::Step, QUIET);
                 pause
             }
             Err(caught) => {
                 self.errors += 1;
-                self.note_error(&caught.message);
+                log::fails(&Subject::Step, &caught.message, || format!("a step failed: {}", caught.message));
                 self.due = None;
                 Duration::from_millis(100 * u64::from(self.errors.min(50)))
             }
@@ -162,15 +161,6 @@ impl Loop {
             self.due = Some(Instant::now() + self.work.batch_delay);
         }
         true
-    }
-
-    /// One line a minute while the error stays the same.
-    fn note_error(&mut self, message: &str) {
-        let is_same = self.last_error.as_ref().is_some_and(|(last, at)| last == message && at.elapsed() < REPEATED);
-        if !is_same {
-            log!("autoembed: a step failed ({} times in a row): {message}", self.errors);
-            self.last_error = Some((message.to_string(), Instant::now()));
-        }
     }
 
     fn take_in(&mut self) -> Result<(), catch::Caught> {

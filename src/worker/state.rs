@@ -2,21 +2,32 @@
 
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
+use crate::worker::log::{self, Subject};
 use autoembed_core::circuit::{Reason, State};
 use autoembed_core::governor::{Governor, Policy};
 use autoembed_core::{Action, Failure};
 use std::time::Duration;
+
+/// What is wrong with a vectorizer's definition, not with what its table's owner lets run: the codes that [`crate::worker::gather::load`]
+/// gives.
+const DEFINITION: [&str; 7] =
+    ["no_key", "model", "pgvector", "no_column", "is_partition", "no_trigger", "wrong_dimensions"];
 
 /// Notes why a vectorizer's table cannot be read or written.
 pub fn block_vectorizer(id: i32, code: &str, message: &str, hint: &str) {
     const SQL: &str = "INSERT INTO autoembed.vectorizer_state AS s (vectorizer_id, code, message, hint) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (vectorizer_id) DO UPDATE SET code = EXCLUDED.code, message = EXCLUDED.message, hint = EXCLUDED.hint, since = clock_timestamp() \
          WHERE s.code <> EXCLUDED.code OR s.message <> EXCLUDED.message";
-    let changed =
-        as_extension(|| spi::execute(SQL, args![id, code.to_string(), message.to_string(), hint.to_string()]));
-    if changed > 0 {
-        pgrx::log!("autoembed: vectorizer {id} is blocked: {message}; {hint}");
-    }
+    as_extension(|| spi::execute(SQL, args![id, code.to_string(), message.to_string(), hint.to_string()]));
+    log::fails(&Subject::Vectorizer(id), code, || {
+        format!("vectorizer {id} ({}) is blocked: {message}; {hint}", target_of(id))
+    });
+}
+
+fn target_of(id: i32) -> String {
+    const SQL: &str = "SELECT pg_catalog.concat(source, '.', embedding) FROM autoembed.vectorizer WHERE id = $1";
+    let found = as_extension(|| spi::first(SQL, args![id], Mode::Read, |row| row.or_default::<String>(1)));
+    found.unwrap_or_default()
 }
 
 /// Its table works again.
@@ -27,13 +38,17 @@ pub fn unblock_vectorizer(id: i32) {
             spi::execute("DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1", args![id]);
         }
     });
+    log::works(&Subject::Vectorizer(id));
 }
 
 /// Its definition fits its table again.
 pub fn unblock_definition(id: i32) {
-    const SQL: &str = "DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 \
-         AND code IN ('no_key', 'model', 'pgvector', 'no_column', 'is_partition', 'no_trigger', 'wrong_dimensions')";
-    as_extension(|| spi::planned(SQL, args![id], Mode::Write, |_| ()));
+    const SQL: &str = "DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 AND code = ANY ($2)";
+    let codes: Vec<String> = DEFINITION.map(str::to_string).to_vec();
+    as_extension(|| spi::planned(SQL, args![id, codes], Mode::Write, |_| ()));
+    if log::kind(&Subject::Vectorizer(id)).is_some_and(|kind| DEFINITION.contains(&kind.as_str())) {
+        log::works(&Subject::Vectorizer(id));
+    }
 }
 
 /// What is written down of a model: nothing, or (state, code, message, hint).
@@ -92,10 +107,31 @@ pub fn write(model: &str, shown: &Shown) {
     });
 }
 
-/// Forgets what another worker wrote down; it is found out anew.
+/// Tells the log of it.
+pub fn tell(model: &str, shown: &Shown) {
+    let subject = Subject::Model(model.to_string());
+    match shown {
+        Some((state, code, message, hint)) if *state != "paced" => {
+            let what = if *state == "blocked" { "is blocked" } else { "is waited for" };
+            log::has(&subject, &format!("{state} {code}"), || format!("model \"{model}\" {what}: {message}; {hint}"));
+        }
+        _ => log::works(&subject),
+    }
+}
+
+/// Forgets what another worker wrote down; it is found out anew. The log has told of it already.
 pub fn reset() {
-    as_extension(|| {
-        spi::execute("DELETE FROM autoembed.model_state", &[]);
-        spi::execute("DELETE FROM autoembed.vectorizer_state", &[]);
+    const SQL: &str = "WITH models AS (DELETE FROM autoembed.model_state RETURNING model, state || ' ' || code AS kind, state, since), \
+         vectorizers AS (DELETE FROM autoembed.vectorizer_state RETURNING vectorizer_id, code, since) \
+         SELECT model, NULL::int, kind, EXTRACT(epoch FROM since)::float8 FROM models WHERE state <> 'paced' \
+         UNION ALL SELECT NULL, vectorizer_id, code, EXTRACT(epoch FROM since)::float8 FROM vectorizers";
+    let told = as_extension(|| {
+        spi::query(SQL, &[], Mode::Write, |row| {
+            let subject = row.get(1).map_or_else(|| Subject::Vectorizer(row.or_default(2)), Subject::Model);
+            (subject, row.or_default::<String>(3), row.or_default::<f64>(4))
+        })
     });
+    for (subject, kind, since) in told {
+        log::inherit(subject, kind, Duration::try_from_secs_f64(since).unwrap_or_default());
+    }
 }

@@ -60,7 +60,8 @@ impl Doorman {
     }
 }
 
-fn vectors(body: &[u8], dims: usize) -> (&'static str, Value) {
+/// The answer in OpenAI's format, with its status.
+pub fn vectors(body: &[u8], dims: usize) -> (&'static str, Value) {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let inputs = body["input"].as_array().cloned().unwrap_or_default();
     let data = inputs.iter().enumerate().map(|(index, input)| {
@@ -123,7 +124,8 @@ impl Proxy {
     }
 }
 
-fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+/// A thread of its own for each connection.
+pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);
@@ -136,7 +138,8 @@ fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     address
 }
 
-fn read_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+/// Head and body of the next request; `None`: the client is gone.
+pub fn read_request(stream: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {

@@ -19,7 +19,7 @@ const PROVIDERS: [(&str, &str); 9] = [
 ];
 
 /// Writes a file as the server's user, whoever runs the test; gives its path.
-fn write_file(db: &mut Db, name: &str, text: &str, mode: &str) -> String {
+pub fn write_file(db: &mut Db, name: &str, text: &str, mode: &str) -> String {
     let path = format!("{}/{name}", db.text("SHOW data_directory"));
     // Made beside it and renamed, so that no reader finds half of it.
     let program = format!("umask 077; cat > '{path}.new' && chmod {mode} '{path}.new' && mv '{path}.new' '{path}'");

@@ -12,8 +12,11 @@
 
 pub mod cluster;
 pub mod db;
+pub mod dice;
 pub mod find;
+pub mod interrupt;
 pub mod points;
+pub mod process;
 pub mod site;
 pub mod template;
 pub mod vectors;
@@ -21,6 +24,8 @@ pub mod wait;
 
 pub use cluster::{Builder, Cluster, Stop};
 pub use db::{Db, SqlError};
+pub use dice::Dice;
 pub use points::Points;
+pub use process::Peak;
 pub use site::Site;
 pub use wait::eventually;

@@ -10,11 +10,13 @@ use crate::points;
 use crate::worker::batch::Batch;
 use crate::worker::finish::{self, Call};
 use crate::worker::gather;
+use crate::worker::log::{self, Subject};
 use autoembed_core::governor::{Arrival, Gate};
 use autoembed_core::learned::{Load, shorter};
 use autoembed_core::model::TooLong;
 use autoembed_core::usage::{self, Usage};
 use autoembed_core::{Action, Failure, InputKind, Part, Vectors};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -41,7 +43,7 @@ impl Engine {
         }
         points::reach("sending");
         let endpoint = call::endpoint(&stored);
-        self.flights.insert(flight, Flight { batch, stored, ticket, followers: Vec::new() });
+        self.flights.insert(flight, Flight { batch, stored, ticket, followers: Vec::new(), following: 0 });
         self.pool.resize(work.max_concurrent_requests.saturating_mul(self.models.len().max(1)));
         self.pool.submit(move || {
             let started = Instant::now();
@@ -94,6 +96,10 @@ impl Engine {
         known.works = true;
         known.rejects = 0;
         known.word_refused &= flight.batch.is_some();
+        if known.looks_well() {
+            // What an earlier worker has said of it is over.
+            log::works(&Subject::Model(name.clone()));
+        }
         if self.last_failure.as_ref().is_some_and(|(of, _)| *of == name) {
             self.last_failure = None;
         }
@@ -102,8 +108,8 @@ impl Engine {
             Some(batch) => {
                 self.note(&call, batch.load.inputs, false);
                 Self::remember(batch, vectors);
-                self.write(batch, &flight.stored, vectors, Some(call), work)?;
-                self.serve_followers(flight, vectors, work)
+                let written = self.write(batch, &flight.stored, vectors, Some(call), work);
+                self.serve_followers(flight, vectors, work).and(written)
             }
             None => {
                 self.note(&call, PROBE_LOAD.inputs, false);
@@ -121,6 +127,9 @@ impl Engine {
         let before = key.as_ref().and_then(|key| self.failed_alone.get(key).copied());
         let name = flight.stored.model.name.clone();
         let Some(known) = self.models.called(&name) else { return Ok(()) };
+        if !matches!(failure.action, Action::Split | Action::Reject) {
+            log::count(&Subject::Model(name.clone()));
+        }
         let is_fair = known.is_fair();
         let is_doubtful = match (&flight.batch, &failure.action) {
             (None, _) | (_, Action::Retry | Action::SlowDown { .. }) => false,
@@ -309,46 +318,49 @@ impl Engine {
             let cache_hits = batch.texts.len() as u64;
             crate::pg::usage::note(&known.model, Usage { cache_hits, ..Usage::default() });
         }
-        let written = self.step(|| {
-            let written = match gather::load(batch.vectorizer) {
-                Some(context) if context.stored.model.dimensions == vectors.dimensions => {
-                    finish::write(&context, batch, vectors, work)
+        let (mut written, mut done) = (finish::Written::default(), 0_usize);
+        loop {
+            let rows = done..batch.items.len().min(done.saturating_add(self.writes.of(batch.vectorizer)));
+            let (is_last, begun) = (rows.end == batch.items.len(), Instant::now());
+            let step = self.step(|| {
+                let now = write_rows(batch, rows.clone(), vectors, work);
+                let written = finish::Written { rows: written.rows + now.rows, cut: written.cut + now.cut };
+                if is_last {
+                    let entry = match &call {
+                        Some(call) => call.entry(batch.load.inputs, written, None),
+                        None => known.known(batch.texts.len(), written),
+                    };
+                    queue::log(Some(batch.vectorizer), &entry);
                 }
-                context => {
-                    let pause = if context.is_some() { Duration::ZERO } else { Duration::from_secs(5) };
-                    finish::give_back(batch, pause);
-                    Default::default()
-                }
-            };
-            let entry = match &call {
-                Some(call) => call.entry(batch.load.inputs, written, None),
-                None => known.known(batch.texts.len(), written),
-            };
-            queue::log(Some(batch.vectorizer), &entry);
-            written
-        });
-        match written {
-            Ok(written) => {
-                self.written += written.rows as u64;
-                if written.rows < batch.items.len() {
-                    // Some rows may have been put back.
+                written
+            });
+            self.writes.wrote(batch.vectorizer, rows.len(), begun.elapsed());
+            match step {
+                Ok(sum) => written = sum,
+                Err(caught) => {
+                    // The whole step failed, for instance at commit: the rows are free again after a while.
                     self.forget_hints(batch.vectorizer);
-                    self.again_in(finish::LOCKED_PAUSE);
+                    self.step(|| finish::give_back_from(batch, done, finish::REFUSED_PAUSE.min(work.retry_max)))?;
+                    return Err(caught);
                 }
-                if !self.failed_alone.is_empty() {
-                    for item in &batch.items {
-                        self.failed_alone.remove(&(batch.vectorizer, item.key.clone()));
-                    }
-                }
-                Ok(())
             }
-            Err(caught) => {
-                // The whole step failed, for instance at commit: the rows are free again after a while.
-                self.forget_hints(batch.vectorizer);
-                self.step(|| finish::give_back(batch, finish::REFUSED_PAUSE.min(work.retry_max)))?;
-                Err(caught)
+            if is_last {
+                break;
+            }
+            done = rows.end;
+        }
+        self.written += written.rows as u64;
+        if written.rows < batch.items.len() {
+            // Some rows may have been put back.
+            self.forget_hints(batch.vectorizer);
+            self.again_in(finish::LOCKED_PAUSE);
+        }
+        if !self.failed_alone.is_empty() {
+            for item in &batch.items {
+                self.failed_alone.remove(&(batch.vectorizer, item.key.clone()));
             }
         }
+        Ok(())
     }
 
     fn failed(
@@ -410,6 +422,20 @@ impl Engine {
         }
         let (left, right) = batch.bisect()?;
         Ok(vec![left, right])
+    }
+}
+
+/// Writes the vectors of these rows of a batch, in this transaction; gives them back where the vectorizer or its model is another now.
+fn write_rows(batch: &Batch, rows: Range<usize>, vectors: &Vectors, work: &Work) -> finish::Written {
+    match gather::load(batch.vectorizer) {
+        Some(context) if context.stored.model.dimensions == vectors.dimensions => {
+            finish::write(&context, batch, rows, vectors, work)
+        }
+        context => {
+            let pause = if context.is_some() { Duration::ZERO } else { Duration::from_secs(5) };
+            finish::give_back_from(batch, rows.start, pause);
+            finish::Written::default()
+        }
     }
 }
 

@@ -53,9 +53,9 @@ impl Engine {
         })
     }
 
-    /// Gives back what is kept for vectorizers that have nothing to do any more: paused, disabled or gone.
-    pub(super) fn drop_orphans(&mut self, candidates: &[(i32, i16)]) -> Result<(), Caught> {
-        let is_wanted = |id: i32| candidates.iter().any(|(of, _)| *of == id);
+    /// Gives back what is kept for vectorizers that are not among those to work for: paused, disabled or gone.
+    pub(super) fn drop_orphans(&mut self, wanted: &HashSet<i32>) -> Result<(), Caught> {
+        let is_wanted = |id: i32| wanted.contains(&id);
         if self.vectorizers().into_iter().all(is_wanted) {
             return Ok(());
         }

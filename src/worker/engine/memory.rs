@@ -10,6 +10,9 @@ use crate::worker::batch::{Batch, Item, merge};
 use autoembed_core::Vectors;
 use std::collections::HashMap;
 
+/// Rows that have followed others are written so many at once.
+const AT_ONCE: usize = 1000;
+
 impl Engine {
     /// Writes the vectors that are remembered, and has texts that are on their way followed; gives the rest, which is to be sent.
     pub(super) fn settle_known(
@@ -30,6 +33,7 @@ impl Engine {
                 known.push(item);
                 vectors.push(vector);
             } else if let Some(flight) = self.flying.get(key).and_then(|flight| self.flights.get_mut(flight)) {
+                flight.following += item.weight();
                 flight.followers.push((id, item));
             } else {
                 unknown.push(item);
@@ -104,10 +108,22 @@ impl Engine {
             }
         }
         self.keep_again(others);
-        for (id, (items, vectors)) in by_vectorizer {
-            self.write_known(id, &flight.stored, items, &vectors, work)?;
+        let mut result = Ok(());
+        for (id, (mut items, mut vectors)) in by_vectorizer {
+            while !items.is_empty() {
+                let (more, more_vectors) =
+                    (items.split_off(items.len().min(AT_ONCE)), vectors.split_off(vectors.len().min(AT_ONCE)));
+                // Where one write fails its rows go back; the others are written nevertheless.
+                result = result.and(self.write_known(id, &flight.stored, items, &vectors, work));
+                (items, vectors) = (more, more_vectors);
+            }
         }
-        Ok(())
+        result
+    }
+
+    /// Bytes of the rows that follow texts on their way to a model.
+    pub(super) fn following(&self, model: &str) -> usize {
+        self.flights.values().filter(|flight| flight.stored.model.name == model).map(|flight| flight.following).sum()
     }
 
     /// Rows whose flight has brought nothing wait like others.

@@ -9,8 +9,7 @@ mod chaos;
 
 use chaos::{Mix, Options, Outcome};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Complaints that are shown.
@@ -24,15 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The first signal ends the run in good order, a second one at once.
-        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
-        let first = signal_hook::flag::register(signal, Arc::clone(&interrupted));
-        if let Err(e) = second.and(first) {
-            eprintln!("chaos: no signal handler: {e}");
-        }
-    }
+    let interrupted = autoembed_tests::interrupt::flag("chaos");
     println!("chaos: {} s, seed {}, mix {}", options.time.as_secs(), options.seed, options.mix.names());
     let outcome = chaos::run(&options, &|| interrupted.load(Ordering::Relaxed), &|line| println!("{line}"));
     match outcome {
