@@ -42,6 +42,21 @@ fn read_job(row: &Row) -> Job {
     }
 }
 
+/// The key of a row that waits, where one does.
+pub fn next_key(vectorizer: i32) -> Option<String> {
+    const SQL: &str = "SELECT key FROM autoembed.job WHERE vectorizer_id = $1 ORDER BY lane, id LIMIT 1";
+    as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Write, |row| row.or_default(1))).into_iter().next()
+}
+
+/// The models that rows wait for whose tables can be read and written.
+pub fn models_waited_for() -> HashSet<String> {
+    const SQL: &str = "SELECT DISTINCT v.model FROM autoembed.vectorizer v WHERE NOT v.paused \
+         AND (EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id) \
+           OR EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL)) \
+         AND NOT EXISTS (SELECT FROM autoembed.vectorizer_state s WHERE s.vectorizer_id = v.id AND s.code NOT IN ('index', 'locked'))";
+    as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| row.or_default(1))).into_iter().collect()
+}
+
 /// What is waiting somewhere: (vectorizer, lane).
 pub fn candidates() -> Vec<(i32, i16)> {
     const SQL: &str = "SELECT v.id, l.lane::smallint FROM autoembed.vectorizer v CROSS JOIN (VALUES (0), (1)) AS l (lane) \

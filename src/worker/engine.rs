@@ -38,6 +38,11 @@ const TROUBLED: Duration = Duration::from_secs(1);
 /// Rows are not held for a model that may not be called for so long.
 const LONG: Duration = Duration::from_secs(5);
 
+/// A lock on a table that lasts longer is told of.
+const LOCKED_LONG: Duration = Duration::from_secs(5);
+/// Which models rows wait for is looked up so often, where one of them does not work.
+const WAITED_AGE: Duration = Duration::from_secs(1);
+
 mod flight;
 mod held;
 mod memory;
@@ -111,6 +116,11 @@ pub struct Engine {
     hints: HashMap<(i32, i16), Hint>,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
+    /// Vectorizers whose tables others have locked, since when.
+    locked: HashMap<i32, Instant>,
+    /// Models that rows wait for, as of the last look.
+    waited_for: HashSet<String>,
+    waited_at: Option<Instant>,
     renewed: Instant,
     turns: u64,
     next_flight: u64,
@@ -144,6 +154,9 @@ impl Engine {
             flying: HashMap::new(),
             ready: VecDeque::new(),
             accused: HashMap::new(),
+            waited_for: HashSet::new(),
+            waited_at: None,
+            locked: HashMap::new(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
             failed_alone: HashMap::new(),
@@ -232,8 +245,17 @@ impl Engine {
         let is_fresh = |accused: &Vec<Accused>| accused.iter().any(|accused| accused.since.elapsed() < DOUBT);
         let in_doubt: Vec<&String> =
             self.accused.iter().filter(|(_, accused)| is_fresh(accused)).map(|(name, _)| name).collect();
-        let changed = self.models.changed(|name| !in_doubt.contains(&name));
-        if changed.is_empty() || self.in_session {
+        if self.in_session {
+            return Ok(());
+        }
+        // A model that no row waits for stops nothing; whether it works again is found out when one does, without a request before.
+        if self.models.are_any_shown() && self.waited_at.is_none_or(|at| at.elapsed() > WAITED_AGE) {
+            self.waited_for = self.step(queue::models_waited_for)?;
+            self.waited_at = Some(Instant::now());
+        }
+        let (waited_for, models) = (&self.waited_for, &mut self.models);
+        let changed = models.changed(|name| !in_doubt.contains(&name), |name| waited_for.contains(name));
+        if changed.is_empty() {
             return Ok(());
         }
         self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
@@ -286,6 +308,7 @@ impl Engine {
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
         }
+        self.note_lock(id, gathered.rest == Some(gather::IN_USE))?;
         if let Some(room) = &mut self.room {
             *room = room.saturating_sub(gathered.claimed);
         }
@@ -301,6 +324,16 @@ impl Engine {
         let more = more || gathered.walks_on;
         round.backlog |= more;
         Ok(more)
+    }
+
+    /// Tells of a table that has been locked for long.
+    fn note_lock(&mut self, id: i32, is_locked: bool) -> Result<(), Caught> {
+        if !is_locked {
+            self.locked.remove(&id);
+            return Ok(());
+        }
+        let since = *self.locked.entry(id).or_insert_with(Instant::now);
+        if since.elapsed() > LOCKED_LONG && !self.in_session { self.step(|| state::note_lock(id)) } else { Ok(()) }
     }
 
     fn look_up_budget(&mut self, stored: &StoredModel, work: &Work) -> Result<(), Caught> {

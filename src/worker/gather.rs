@@ -1,6 +1,6 @@
 //! From jobs to items: claim, bring together what is of one row, read the texts, end what needs no request. One transaction.
 
-use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
+use crate::pg::catalog::{self, Pgvector, Silenced, StoredModel, Table, Vectorizer};
 use crate::pg::enable;
 use crate::pg::ffi::catch::{Caught, subtransaction};
 use crate::pg::ffi::locks;
@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How long a table that somebody has locked is left alone.
-const IN_USE: Duration = Duration::from_millis(500);
+pub const IN_USE: Duration = Duration::from_millis(500);
 /// How long a table that refuses to be read is left alone.
 const REFUSED: Duration = Duration::from_secs(5);
 /// Rows that a backfill walks at once.
@@ -63,17 +63,31 @@ pub fn load(id: i32) -> Option<Context> {
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
     let dimensions = stored.as_ref().map_or(0, |s| s.model.dimensions as i32);
+    let mut triggers = enable::trigger_names(id).to_vec();
+    triggers.truncate(if vectorizer.on_change == "clear" { 3 } else { 2 });
+    let again = "call autoembed.disable() and autoembed.enable() again; the vectors stay".to_string();
     let problem = match (&stored, &pgvector, &vectorizer.embedding, &vectorizer.input) {
         _ if table.is_partition => Some((
             "is_partition",
             format!("table \"{}\" has become a partition", table.name),
-            "call autoembed.disable() for it and autoembed.enable() for the partitioned table",
+            "call autoembed.disable() for it and autoembed.enable() for the partitioned table".to_string(),
         )),
-        _ if !catalog::has_triggers(&table, &enable::trigger_names(id)[..2]) => Some((
-            "no_trigger",
-            format!("a trigger of autoembed on table \"{}\" was dropped", table.name),
-            "call autoembed.disable() and autoembed.enable() again; the vectors stay",
+        (Err(e), ..) => Some(("model", e.to_string(), "create the model again".to_string())),
+        (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector".to_string())),
+        // With a column, the triggers that watch it are dropped: what is named is what has happened.
+        (_, _, None, _) => Some((
+            "no_column",
+            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
+            "call autoembed.disable() and autoembed.enable() again".to_string(),
         )),
+        (_, _, _, None) => Some((
+            "no_column",
+            format!("the input column of table \"{}\" was dropped", table.name),
+            "call autoembed.disable(), and autoembed.enable() with another input; the vectors stay".to_string(),
+        )),
+        _ if table.key.is_empty() => {
+            Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one".to_string()))
+        }
         _ if vectorizer.column_dimensions > 0 && dimensions > 0 && vectorizer.column_dimensions != dimensions => {
             Some((
                 "wrong_dimensions",
@@ -81,43 +95,27 @@ pub fn load(id: i32) -> Option<Context> {
                     "the column has {} dimensions, model \"{}\" has {dimensions}",
                     vectorizer.column_dimensions, vectorizer.model
                 ),
-                "call autoembed.disable() and autoembed.enable() with a model or a column that fits",
+                "call autoembed.disable() and autoembed.enable() with a model or a column that fits".to_string(),
             ))
         }
-        _ if table.key.is_empty() => {
-            Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one"))
-        }
-        (Err(e), ..) => Some(("model", e.to_string(), "create the model again")),
-        (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector")),
-        (_, _, None, _) => Some((
-            "no_column",
-            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
-            "call autoembed.disable() and autoembed.enable() again",
-        )),
-        (_, _, _, None) => Some((
-            "no_column",
-            format!("the input column of table \"{}\" was dropped", table.name),
-            "call autoembed.disable() and autoembed.enable() again",
-        )),
-        _ => None,
+        _ => catalog::silenced(&table, &triggers).map(|how| match how {
+            Silenced::Dropped => {
+                ("no_trigger", format!("a trigger of autoembed on table \"{}\" was dropped", table.name), again)
+            }
+            Silenced::Disabled { table: of, trigger } => (
+                "no_trigger",
+                format!("trigger {trigger} of table {of} is disabled, so changes are not seen"),
+                format!("run ALTER TABLE {of} ENABLE TRIGGER {trigger}; then call autoembed.backfill() with force => true for what was changed meanwhile"),
+            ),
+        }),
     };
     if let Some((code, message, hint)) = problem {
-        state::block_vectorizer(id, code, &message, hint);
+        state::block_vectorizer(id, code, &message, &hint);
         return None;
     }
     let (stored, pgvector) = (stored.ok()?, pgvector.ok()?);
     let (embedding, input) = (vectorizer.embedding.clone()?, vectorizer.input.clone()?);
     Some(Context { vectorizer, table, stored, pgvector, embedding, input })
-}
-
-/// Looks at every vectorizer, also those that have nothing to do: what [`load`] finds wrong is noted, what it found wrong before and
-/// is mended is forgotten.
-pub fn check_all() {
-    for vectorizer in catalog::vectorizers() {
-        if load(vectorizer.id).is_some() {
-            state::unblock_definition(vectorizer.id);
-        }
-    }
 }
 
 /// What one look at a lane brought.
@@ -215,7 +213,7 @@ pub fn gather(
         }
         Err(caught) => {
             queue::release(id, rows.iter().flatten(), Charge::GivenBack, REFUSED);
-            block(context, "the table could not be read", &caught);
+            block(context, UNREADABLE, &caught);
             gathered.rest = Some(REFUSED);
         }
     }
@@ -225,6 +223,9 @@ pub fn gather(
 fn attempts(jobs: &[Job]) -> i16 {
     jobs.iter().map(|job| job.attempts).max().unwrap_or(0)
 }
+
+/// What is said of a table that refuses to be read.
+pub const UNREADABLE: &str = "the table could not be read";
 
 /// Notes that the table refuses reading or writing as such.
 pub fn block(context: &Context, what: &str, caught: &Caught) {
@@ -399,7 +400,7 @@ fn walk(context: &Context, limit: usize) -> Result<Walk, Duration> {
         Ok(keys) => keys,
         Err(caught) if caught.is_contention() => return Err(IN_USE),
         Err(caught) => {
-            block(context, "the table could not be read", &caught);
+            block(context, UNREADABLE, &caught);
             return Err(REFUSED);
         }
     };
