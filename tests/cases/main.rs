@@ -28,6 +28,7 @@ mod partitions;
 mod providers;
 mod quickstart;
 mod rights;
+mod runbook;
 mod search;
 mod secrets;
 mod sizes;
