@@ -6,7 +6,7 @@ SELECT v.id,
        v.model,
        CASE WHEN v.paused THEN 'paused'
             -- What the last worker wrote down may be over.
-            WHEN COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) b.remaining OPERATOR(pg_catalog.>) 0::bigint AND NOT w.is_there
+            WHEN (q.waiting OPERATOR(pg_catalog.>) 0::bigint OR q.in_flight OPERATOR(pg_catalog.>) 0::bigint OR b.remaining OPERATOR(pg_catalog.>) 0::bigint) AND NOT w.is_there
                 THEN 'active: no worker serves this database; its rows wait for one, or for autoembed.embed_pending()'
             -- An error of the table may quote its rows.
             WHEN s.is_block AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'

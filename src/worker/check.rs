@@ -1,7 +1,7 @@
 //! Looks at every vectorizer, also those that have nothing to do, so that no state outlives its cause.
 
 use crate::pg::catalog;
-use crate::pg::ffi::catch::{Caught, subtransaction};
+use crate::pg::ffi::catch::subtransaction;
 use crate::pg::{queue, source, writer};
 use crate::worker::gather::{self, Context};
 use crate::worker::{index, state};
@@ -25,27 +25,31 @@ pub fn all() {
     }
 }
 
-/// Whether a table that refused something does so no more: the next row to be embedded is read, or where none waits any row, and the
+/// Rows that wait and are read to see whether their table can be.
+const TRIED: i64 = 1000;
+
+/// Whether a table that refused something does so no more: the rows to be embedded next are read, or where none waits any row, and the
 /// server is asked whether the owner may write. Nothing is written, so what a trigger refuses is found by the worker's own
 /// tries alone, as long as rows wait; without any, nothing is stopped.
 fn is_over(context: &Context, code: &str, message: &str) -> bool {
     const RIGHTS: &str = "42501";
     const CANCELED: &str = "57014";
-    let waiting = queue::next_key(context.vectorizer.id);
-    let can_be_seen = message.starts_with(gather::UNREADABLE) && code != CANCELED || code == RIGHTS;
-    if waiting.is_some() && !can_be_seen && code != state::LOCKED || !context.lock() {
+    let mut keys = queue::next_keys(context.vectorizer.id, TRIED);
+    let can_be_seen = message.starts_with(gather::UNREADABLE) && code != CANCELED;
+    if !(keys.is_empty() || can_be_seen || [RIGHTS, state::LOCKED].contains(&code)) || !context.lock() {
         return false;
     }
     let target = context.target();
-    let is_no_refusal = |caught: Caught| caught.may_be_one_row();
-    let key = match waiting {
-        Some(key) => Some(key),
-        None => match subtransaction(|| source::walk(&target, None, None, 1)) {
-            Ok(keys) => keys.into_iter().next().map(|(key, _)| key),
+    if keys.is_empty() {
+        match subtransaction(|| source::walk(&target, None, None, 1)) {
+            Ok(any) => keys.extend(any.into_iter().map(|(key, _)| key)),
             Err(_) => return false,
-        },
+        }
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let is_read = match subtransaction(|| source::read(&target, &keys, 1)) {
+        Ok(_) => true,
+        Err(caught) => caught.may_be_one_row(),
     };
-    let keys: Vec<&str> = key.iter().map(String::as_str).collect();
-    subtransaction(|| source::read(&target, &keys, 1)).map_or_else(is_no_refusal, |_| true)
-        && subtransaction(|| writer::may_write(&target)).is_ok()
+    is_read && subtransaction(|| writer::may_write(&target)).is_ok()
 }

@@ -31,21 +31,19 @@ const LOOKS: usize = 64;
 
 /// The answer to a request wakes whoever waits for it.
 const UNTIL_TOLD: Duration = Duration::from_secs(60);
-/// How long it is waited for what a model that is asked says.
-const DOUBT: Duration = Duration::from_secs(3);
 /// How long a vectorizer is left alone whose step failed as a whole.
 const TROUBLED: Duration = Duration::from_secs(1);
 /// Rows are not held for a model that may not be called for so long.
 const LONG: Duration = Duration::from_secs(5);
 
-/// A lock on a table that lasts longer is told of.
-const LOCKED_LONG: Duration = Duration::from_secs(5);
-/// Which models rows wait for is looked up so often, where one of them does not work.
-const WAITED_AGE: Duration = Duration::from_secs(1);
-
+mod careful;
 mod flight;
 mod held;
 mod memory;
+mod shown;
+
+use careful::{Ahead, Careful};
+use shown::Watched;
 
 struct Flight {
     /// `None`: a probe without rows.
@@ -116,11 +114,8 @@ pub struct Engine {
     hints: HashMap<(i32, i16), Hint>,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
-    /// Vectorizers whose tables others have locked, since when.
-    locked: HashMap<i32, Instant>,
-    /// Models that rows wait for, as of the last look.
-    waited_for: HashSet<String>,
-    waited_at: Option<Instant>,
+    watched: Watched,
+    careful: Careful,
     renewed: Instant,
     turns: u64,
     next_flight: u64,
@@ -135,7 +130,9 @@ pub struct Engine {
 impl Engine {
     /// For the background worker.
     pub fn for_worker() -> Engine {
-        Engine::new(false, None, None)
+        let mut engine = Engine::new(false, None, None);
+        engine.careful = Careful::begin();
+        engine
     }
 
     /// For a session: these vectorizers, at most so many rows.
@@ -154,13 +151,12 @@ impl Engine {
             flying: HashMap::new(),
             ready: VecDeque::new(),
             accused: HashMap::new(),
-            waited_for: HashSet::new(),
-            waited_at: None,
-            locked: HashMap::new(),
+            watched: Watched::default(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
             failed_alone: HashMap::new(),
             resting: HashMap::new(),
+            careful: Careful::default(),
             renewed: Instant::now(),
             turns: 0,
             next_flight: 0,
@@ -239,28 +235,6 @@ impl Engine {
         trouble.map_or(Ok(round), Err)
     }
 
-    /// Writes down which models cannot be called, where that has changed.
-    fn show_states(&mut self) -> Result<(), Caught> {
-        // What is wrong with a model that is being asked is known better in a moment.
-        let is_fresh = |accused: &Vec<Accused>| accused.iter().any(|accused| accused.since.elapsed() < DOUBT);
-        let in_doubt: Vec<&String> =
-            self.accused.iter().filter(|(_, accused)| is_fresh(accused)).map(|(name, _)| name).collect();
-        if self.in_session {
-            return Ok(());
-        }
-        // A model that no row waits for stops nothing; whether it works again is found out when one does, without a request before.
-        if self.models.are_any_shown() && self.waited_at.is_none_or(|at| at.elapsed() > WAITED_AGE) {
-            self.waited_for = self.step(queue::models_waited_for)?;
-            self.waited_at = Some(Instant::now());
-        }
-        let (waited_for, models) = (&self.waited_for, &mut self.models);
-        let changed = models.changed(|name| !in_doubt.contains(&name), |name| waited_for.contains(name));
-        if changed.is_empty() {
-            return Ok(());
-        }
-        self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
-    }
-
     /// Live lanes first, in rotation; now and then the slow lane goes first, so that it never starves.
     fn in_turn(&mut self, candidates: Vec<(i32, i16)>) -> Vec<(i32, i16)> {
         self.turns += 1;
@@ -304,7 +278,7 @@ impl Engine {
         let kept = self.buffers.get(&(id, lane)).map_or(0, Vec::len);
         let limit = limits.batch_inputs.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
         let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
-        let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, &cut, work)? };
+        let gathered = if limit == 0 { Gathered::default() } else { self.look((id, lane), limit, &cut, work, round)? };
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
         }
@@ -313,7 +287,7 @@ impl Engine {
             *room = room.saturating_sub(gathered.claimed);
         }
         round.settled += gathered.settled;
-        let more = gathered.rest.is_none() && limit > 0 && gathered.claimed == limit;
+        let more = gathered.rest.is_none() && gathered.is_full;
         let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
         let items = self.settle_known(id, &stored, items, round, work)?;
         let keep_last = more && items.len() < limits.batch_inputs;
@@ -324,16 +298,6 @@ impl Engine {
         let more = more || gathered.walks_on;
         round.backlog |= more;
         Ok(more)
-    }
-
-    /// Tells of a table that has been locked for long.
-    fn note_lock(&mut self, id: i32, is_locked: bool) -> Result<(), Caught> {
-        if !is_locked {
-            self.locked.remove(&id);
-            return Ok(());
-        }
-        let since = *self.locked.entry(id).or_insert_with(Instant::now);
-        if since.elapsed() > LOCKED_LONG && !self.in_session { self.step(|| state::note_lock(id)) } else { Ok(()) }
     }
 
     fn look_up_budget(&mut self, stored: &StoredModel, work: &Work) -> Result<(), Caught> {
@@ -353,14 +317,26 @@ impl Engine {
         true
     }
 
-    fn look(&mut self, id: i32, lane: i16, limit: usize, cut: &Limits, work: &Work) -> Result<Gathered, Caught> {
+    fn look(
+        &mut self,
+        (id, lane): (i32, i16),
+        limit: usize,
+        cut: &Limits,
+        work: &Work,
+        round: &mut Round,
+    ) -> Result<Gathered, Caught> {
         let now = Instant::now();
         let hint = self.hints.entry((id, lane)).or_insert(Hint { low: 0, rescan_at: now });
         let above = if hint.rescan_at <= now { 0 } else { hint.low };
         let busy = if lane == BACKFILL { self.busy(id) } else { Busy::default() };
+        let ahead = match self.claim_ahead((id, lane), above, limit, work, round)? {
+            Ahead::Later => return Ok(Gathered::default()),
+            Ahead::NotNeeded => None,
+            Ahead::Claimed(claimed) => Some(claimed),
+        };
         let gathered = self.step(|| match gather::load(id) {
-            Some(context) => gather::gather(&context, lane, above, limit, cut, &busy, work),
-            None => Gathered::default(),
+            Some(context) => gather::gather(&context, lane, above, limit, ahead, cut, &busy, work),
+            None => gather::give_back(id, ahead, Duration::ZERO),
         })?;
         let took = now.elapsed();
         if let Some(hint) = self.hints.get_mut(&(id, lane)) {

@@ -125,6 +125,8 @@ pub struct Gathered {
     pub items: Vec<Item>,
     /// Jobs claimed.
     pub claimed: usize,
+    /// As many as were asked for: there may be more.
+    pub is_full: bool,
     /// The highest number among them.
     pub highest: Option<i64>,
     /// A backfill has more rows to walk.
@@ -152,34 +154,59 @@ impl Busy {
     }
 }
 
+/// Jobs that were claimed ahead.
+pub struct Claimed {
+    /// They.
+    pub jobs: Vec<Job>,
+    /// There may be more.
+    pub is_full: bool,
+}
+
+/// Gives back what was claimed ahead.
+pub fn give_back(id: i32, ahead: Option<Claimed>, pause: Duration) -> Gathered {
+    queue::release(id, ahead.iter().flat_map(|claimed| &claimed.jobs), Charge::GivenBack, pause);
+    Gathered::default()
+}
+
 /// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
 /// are on their way already (`busy`) need nothing more.
-/// Texts are cut by `cut`.
+/// Texts are cut by `cut`. `ahead`: the jobs were claimed before.
+#[allow(clippy::too_many_arguments)]
 pub fn gather(
     context: &Context,
     lane: i16,
     above: i64,
     limit: usize,
+    ahead: Option<Claimed>,
     cut: &Limits,
     busy: &Busy,
     work: &Work,
 ) -> Gathered {
     let id = context.vectorizer.id;
+    let not_now = |ahead, rest| Gathered { rest: Some(rest), ..give_back(id, ahead, rest) };
     if !context.lock() {
-        return Gathered { rest: Some(IN_USE), ..Gathered::default() };
+        return not_now(ahead, IN_USE);
     }
     let mut walked = Walk::Over;
     if lane == queue::BACKFILL {
         match walk(context, limit) {
             Ok(came_to) => walked = came_to,
-            Err(rest) => return Gathered { rest: Some(rest), ..Gathered::default() },
+            Err(rest) => return not_now(ahead, rest),
         }
     }
-    let jobs = queue::claim(id, lane, above, limit, work.lease);
+    let Claimed { jobs, is_full } = ahead.unwrap_or_else(|| {
+        let jobs = queue::claim(id, lane, above, limit, work.lease);
+        Claimed { is_full: jobs.len() == limit, jobs }
+    });
     // Rows that wait for their time, or for others, are no reason to look again at once.
     let walks_on = walked == Walk::On || (walked == Walk::Full && !jobs.is_empty());
-    let mut gathered =
-        Gathered { walks_on, claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
+    let mut gathered = Gathered {
+        walks_on,
+        claimed: jobs.len(),
+        is_full,
+        highest: jobs.iter().map(|job| job.id).max(),
+        ..Gathered::default()
+    };
     if jobs.is_empty() {
         return gathered;
     }

@@ -114,7 +114,10 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// Runs a command of a shell as the server's user.
 pub fn shell(db: &mut Db, command: &str) {
-    db.run(&format!("COPY (SELECT 1) TO PROGRAM {}", autoembed_tests::db::literal(&format!("cat > /dev/null; {command}"))));
+    db.run(&format!(
+        "COPY (SELECT 1) TO PROGRAM {}",
+        autoembed_tests::db::literal(&format!("cat > /dev/null; {command}"))
+    ));
 }
 
 /// A scene with the model `mine` and the table `documents`, ten rows of which have their vectors.
@@ -162,7 +165,9 @@ pub fn over_with(site: &mut Site, table: &str, text: &str) {
 
 #[test]
 fn dots_stand_for_anything() {
-    for (pattern, text) in [("a", "a"), ("a...", "abc"), ("...c", "abc"), ("a...c...", "abcd"), ("a...b...c", "a b b c")] {
+    for (pattern, text) in
+        [("a", "a"), ("a...", "abc"), ("...c", "abc"), ("a...c...", "abcd"), ("a...b...c", "a b b c")]
+    {
         assert!(matches(pattern, text), "{pattern} {text}");
     }
     for (pattern, text) in [("a", "ab"), ("...c", "abcd"), ("a...c", "ab"), ("b...", "ab"), ("a...b...c", "a c")] {
@@ -181,7 +186,8 @@ fn every_entry_is_played() {
         include_str!("runbook/worker.rs"),
     ];
     let played = |says: &str| {
-        let words = tests.iter().flat_map(|test| test.split("entry(\"").skip(1)).filter_map(|rest| rest.split('"').next());
+        let words =
+            tests.iter().flat_map(|test| test.split("entry(\"").skip(1)).filter_map(|rest| rest.split('"').next());
         words.filter(|words| says.contains(words)).count() > 0
     };
     let unplayed: Vec<&str> = entries().into_iter().map(|entry| entry.says).filter(|says| !played(says)).collect();

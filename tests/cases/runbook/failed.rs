@@ -11,7 +11,9 @@ const CODES: &str = "SELECT string_agg(DISTINCT code, ',') FROM autoembed.failed
 fn one_bad_row() {
     let mut site = scene(Site::new());
     site.fault(Fault::Poison("bad".to_owned()));
-    site.db.run("UPDATE documents SET body = 'a bad text' WHERE id = 7; UPDATE documents SET body = 'bad too' WHERE id = 8");
+    site.db.run(
+        "UPDATE documents SET body = 'a bad text' WHERE id = 7; UPDATE documents SET body = 'bad too' WHERE id = 8",
+    );
     site.db.until("SELECT failed FROM autoembed.status", "2", PATIENCE);
     let page = entry("one row");
     let code = site.db.text(CODES);
@@ -72,7 +74,8 @@ fn each_of_the_other_codes() {
     page.run(&mut site.db, &[]);
     over(&mut site);
 
-    site.stub.script(autoembed_stub::Script::default().rule(autoembed_stub::Rule::new(Fault::Nan).text_contains("nan")));
+    site.stub
+        .script(autoembed_stub::Script::default().rule(autoembed_stub::Rule::new(Fault::Nan).text_contains("nan")));
     site.db.run("INSERT INTO documents VALUES (31, 't', 'nan')");
     site.db.until(CODES, "bad_vector", PATIENCE);
     assert!(entry("bad_vector").says("bad_vector"));
@@ -90,7 +93,9 @@ fn each_of_the_other_codes() {
     site.db.run("DROP TRIGGER keep ON documents; SELECT autoembed.retry_failed('documents')");
     over(&mut site);
 
-    site.db.run("UPDATE autoembed.models SET options = '{\"too_long\": \"fail\"}', max_input_tokens = 20 WHERE name = 'mine'");
+    site.db.run(
+        "UPDATE autoembed.models SET options = '{\"too_long\": \"fail\"}', max_input_tokens = 20 WHERE name = 'mine'",
+    );
     site.db.run("INSERT INTO documents VALUES (33, 't', repeat('many words ', 100))");
     site.db.until(CODES, "too_long", PATIENCE);
     assert!(entry("too_long").says("too_long"));
@@ -101,7 +106,7 @@ fn each_of_the_other_codes() {
 #[test]
 fn codes_of_inputs() {
     let mut site = Site::builder().setting("autoembed.max_attempts", "2").start();
-    site.db.run("CREATE TABLE words (id int PRIMARY KEY, body text); SELECT autoembed.enable('words', 'body'); INSERT INTO words VALUES (1, '漢字漢字')");
+    site.db.run("CREATE TABLE words (id int PRIMARY KEY, body text); SELECT autoembed.enable('words', 'body'); INSERT INTO words VALUES (1, '🙂 🙂')");
     site.db.until(CODES, "unknown_words", PATIENCE);
     assert!(entry("unknown_words").says("unknown_words"));
     site.db.run("SELECT autoembed.discard_failed('words')");

@@ -75,8 +75,6 @@ fn fewer_requests() {
 
     site.db.run("UPDATE autoembed.models SET requests_per_minute = 1 WHERE name = 'mine'");
     add(&mut site, 31, 40);
-    site.settle("documents", "body");
-    add(&mut site, 41, 50);
     let page = entry("the minute's next requests");
     page.until_shown(&mut site);
     page.run(&mut site.db, &[]);
@@ -103,7 +101,10 @@ fn keys() {
     page.until_shown(&mut site);
     shell(&mut site.db, &format!("umask 077; echo the-second-key > {folder}/new.key"));
     // The server's user, as whom this runs, gives its files to nobody else.
-    let command = page.command("install", &[(KEY, &file), ("new.key", &format!("{folder}/new.key")), ("-o postgres -g postgres ", "")]);
+    let command = page.command(
+        "install",
+        &[(KEY, &file), ("new.key", &format!("{folder}/new.key")), ("-o postgres -g postgres ", "")],
+    );
     shell(&mut site.db, &command);
     over(&mut site);
 
@@ -195,10 +196,13 @@ fn a_state_ends_when_no_row_waits_for_the_model() {
     let mut site = scene(Site::new());
     site.db.run("CREATE TABLE here (id int PRIMARY KEY, body text); SELECT autoembed.enable('here', 'body')");
     let state = "SELECT state FROM autoembed.status WHERE source = 'documents'::regclass";
-    for (n, fault) in
-        [Fault::status(401), Fault::status(503), Fault::status_with(429, Body::InsufficientQuota)].into_iter().enumerate()
+    for (n, fault) in [Fault::status(401), Fault::status(500), Fault::status_with(429, Body::InsufficientQuota)]
+        .into_iter()
+        .enumerate()
     {
-        site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body', 'mine')");
+        site.db.run(
+            "CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body', 'mine')",
+        );
         site.fault(fault);
         site.db.run("INSERT INTO notes VALUES (1, 'a note')");
         site.db.until_true(&format!("({state}) <> 'active'"), state, PATIENCE);

@@ -46,7 +46,8 @@ fn a_server_that_lost_the_files() {
     let mut site = scene(Site::new());
     let library = "SELECT DISTINCT probin FROM pg_proc WHERE proname = 'queue_change'";
     let right = site.db.text(library);
-    let set = |to: &str| format!("UPDATE pg_proc SET probin = '{to}' WHERE proname IN ('queue_change', 'clear_vector')");
+    let set =
+        |to: &str| format!("UPDATE pg_proc SET probin = '{to}' WHERE proname IN ('queue_change', 'clear_vector')");
     site.db.run(&set("$libdir/gone/autoembed"));
     let page = entry("any write to the table");
     let mut user = site.session();

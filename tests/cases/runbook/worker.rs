@@ -84,6 +84,43 @@ fn a_row_that_brings_the_worker_down() {
     over(&mut site);
 }
 
+/// Down it goes as soon as it has read the row, so that nothing of what it had begun is left; the other rows are not given up with it.
+#[test]
+fn g19_a_row_that_brings_the_worker_down_as_it_is_read() {
+    let mut site = Site::new();
+    site.cluster.expect_crash();
+    site.db.run(
+        "CREATE TABLE documents (id int PRIMARY KEY, title text, body text);
+         CREATE FUNCTION die() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+             EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid());
+         END $$;
+         CREATE FUNCTION deadly(body text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN
+             IF body = 'killer' THEN PERFORM public.die(); END IF;
+             RETURN body;
+         END $$",
+    );
+    site.enable("documents", "deadly(body)", "");
+    site.db.run(
+        "INSERT INTO documents SELECT i, 'title', CASE WHEN i = 77 THEN 'killer' ELSE 'body ' || i END FROM generate_series(1, 128) i",
+    );
+    eventually("one row is given up", PATIENCE * 3, || {
+        let code = |db: &mut autoembed_tests::Db| {
+            db.try_rows("SELECT string_agg(code || ' ' || key, ',') FROM autoembed.failed_jobs")
+                .map_err(|e| e.to_string())
+        };
+        let seen = site
+            .cluster
+            .try_client_as(DATABASE, "postgres")
+            .map_err(|e| e.to_string())
+            .and_then(|mut db| code(&mut db))?;
+        if seen[0][0].as_deref() == Some("worker_died 77") { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
+    site.reconnect();
+    println!("{} crashes", site.cluster.postmaster_start_time());
+    site.db.run("UPDATE documents SET body = 'harmless' WHERE id = 77");
+    over(&mut site);
+}
+
 #[test]
 fn paused_and_forgotten() {
     let mut site = scene(Site::new());
@@ -174,9 +211,9 @@ fn an_old_snapshot() {
 #[test]
 fn a_step_that_fails() {
     let mut site = scene(Site::new());
-    site.db.run("ALTER TABLE autoembed.request ADD CONSTRAINT full CHECK (inputs < 0) NOT VALID");
+    site.db.run("ALTER TABLE autoembed.request ADD CONSTRAINT refusing CHECK (inputs < 0) NOT VALID");
     add(&mut site, 11, 20);
     entry("a step failed").until_logged(&site);
-    site.db.run("ALTER TABLE autoembed.request DROP CONSTRAINT full");
+    site.db.run("ALTER TABLE autoembed.request DROP CONSTRAINT refusing");
     over(&mut site);
 }
