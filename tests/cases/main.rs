@@ -21,6 +21,7 @@ mod keys;
 mod lifecycle;
 mod manual;
 mod memory;
+mod midway;
 mod options;
 mod outage;
 mod pace;
