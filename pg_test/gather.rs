@@ -14,7 +14,7 @@ mod tests {
     }
 
     fn live(context: &Context) -> Gathered {
-        gather(context, LIVE, 0, 100, &context.stored.model.limits, &Busy::default(), &work())
+        gather(context, LIVE, 0, 100, None, &context.stored.model.limits, &Busy::default(), &work())
     }
 
     fn found(items: &[Item]) -> Vec<(&str, &str)> {
@@ -75,7 +75,8 @@ mod tests {
         take_queued(id);
         run("SELECT autoembed.backfill('g')");
         let context = context(id);
-        let gathered = gather(&context, BACKFILL, 0, 100, &context.stored.model.limits, &Busy::default(), &work());
+        let gathered =
+            gather(&context, BACKFILL, 0, 100, None, &context.stored.model.limits, &Busy::default(), &work());
         assert_eq!(gathered.items.len(), 7);
         assert!(yes(&format!(
             "SELECT walked = 10 AND walked_at IS NOT NULL AND last_key = '10' FROM autoembed.backfill WHERE vectorizer_id = {id}"
@@ -83,7 +84,9 @@ mod tests {
         take_queued(id);
         run("SELECT autoembed.backfill('g', force => true)");
         assert_eq!(
-            gather(&context, BACKFILL, 0, 100, &context.stored.model.limits, &Busy::default(), &work()).items.len(),
+            gather(&context, BACKFILL, 0, 100, None, &context.stored.model.limits, &Busy::default(), &work())
+                .items
+                .len(),
             10
         );
     }
@@ -96,7 +99,7 @@ mod tests {
         run("SELECT autoembed.backfill('g')");
         let context = context(id);
         let look =
-            |limit| gather(&context, BACKFILL, 0, limit, &context.stored.model.limits, &Busy::default(), &work());
+            |limit| gather(&context, BACKFILL, 0, limit, None, &context.stored.model.limits, &Busy::default(), &work());
         let first = look(100);
         assert!(first.walks_on && first.claimed == 100);
         // More is walked while what waits is little, whatever is in hand.

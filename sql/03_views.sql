@@ -5,12 +5,16 @@ SELECT v.id,
        v.embedding,
        v.model,
        CASE WHEN v.paused THEN 'paused'
+            -- What the last worker wrote down may be over.
+            WHEN (q.waiting OPERATOR(pg_catalog.>) 0::bigint OR q.in_flight OPERATOR(pg_catalog.>) 0::bigint OR b.remaining OPERATOR(pg_catalog.>) 0::bigint) AND NOT w.is_there
+                THEN 'active: no worker serves this database; its rows wait for one, or for autoembed.embed_pending()'
             -- An error of the table may quote its rows.
-            WHEN s.code IS NOT NULL AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'
-            WHEN s.code IS NOT NULL THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
+            WHEN s.is_block AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'
+            WHEN s.is_block THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
             WHEN m.state OPERATOR(pg_catalog.=) 'blocked' THEN pg_catalog.concat('blocked: ', m.message, '; ', m.hint)
             WHEN m.state OPERATOR(pg_catalog.=) 'paced' THEN pg_catalog.concat('active: ', m.message)
             WHEN m.state OPERATOR(pg_catalog.=) 'waiting' THEN pg_catalog.concat('active: waiting for the API, which answered: ', m.message, '; ', m.hint)
+            WHEN NOT s.is_block AND autoembed.sees_all_rows(v.source) THEN pg_catalog.concat('active: ', s.message, '; ', s.hint)
             ELSE 'active' END AS state,
        COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) b.remaining AS pending,
        COALESCE(q.in_flight, 0::bigint) AS in_flight,
@@ -24,7 +28,9 @@ SELECT v.id,
                  OPERATOR(pg_catalog.+) b.remaining)::pg_catalog.float8 OPERATOR(pg_catalog./) p.rows_per_second::pg_catalog.float8) END AS eta
 FROM autoembed.vectorizer v
 LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
-LEFT JOIN autoembed.vectorizer_state s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
+LEFT JOIN (SELECT t.vectorizer_id, t.message, t.hint, t.code OPERATOR(pg_catalog.<>) ALL (ARRAY['index', 'locked']) AS is_block
+           FROM autoembed.vectorizer_state t) s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
+CROSS JOIN (SELECT EXISTS (SELECT FROM autoembed.worker_activity() a WHERE a.kind OPERATOR(pg_catalog.=) 'worker') AS is_there) w
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) FILTER (WHERE j.leased_until IS NULL OR j.leased_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()) AS waiting,
            pg_catalog.count(*) FILTER (WHERE j.leased_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) AS in_flight,

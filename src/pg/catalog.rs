@@ -183,13 +183,33 @@ pub fn with_partitions(table: &Table) -> Vec<pg_sys::Oid> {
     as_extension(|| spi::planned(SQL, args![table.oid], Mode::Write, |row| row.get(1).unwrap_or(table.oid)))
 }
 
-/// Whether a table has all these triggers.
-pub fn has_triggers(table: &Table, names: &[String]) -> bool {
-    const SQL: &str = "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1 AND tgname = ANY ($2)";
-    let found = as_extension(|| {
-        spi::planned(SQL, args![table.oid, names.to_vec()], Mode::Write, |row| row.or_default::<i64>(1))
+/// What keeps triggers from telling of changes.
+pub enum Silenced {
+    /// One of them is not there.
+    Dropped,
+    /// One of them does not fire for users' writes.
+    Disabled {
+        /// The table, or the partition of it.
+        table: String,
+        /// Its name.
+        trigger: String,
+    },
+}
+
+/// Whether a table has all these triggers, and all of them fire, in each of its partitions too; what is wrong where they do not.
+pub fn silenced(table: &Table, names: &[String]) -> Option<Silenced> {
+    const SQL: &str = "SELECT t.tgrelid = $1, t.tgenabled IN ('O', 'A'), t.tgrelid::regclass::text, t.tgname::text FROM pg_trigger t \
+         WHERE t.tgrelid = ANY ($2) AND t.tgname = ANY ($3)";
+    let found: Vec<(bool, bool, String, String)> = as_extension(|| {
+        spi::planned(SQL, args![table.oid, with_partitions(table), names.to_vec()], Mode::Write, |row| {
+            (row.or_default(1), row.or_default(2), row.or_default(3), row.or_default(4))
+        })
     });
-    found.first() == Some(&(names.len() as i64))
+    if found.iter().filter(|(is_of_table, ..)| *is_of_table).count() < names.len() {
+        return Some(Silenced::Dropped);
+    }
+    let disabled = found.into_iter().find(|(_, fires, ..)| !fires);
+    disabled.map(|(_, _, table, trigger)| Silenced::Disabled { table, trigger: quote(&trigger) })
 }
 
 /// Whether `role` may read a column of a table; `None`: any column.

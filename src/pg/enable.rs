@@ -15,7 +15,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 /// Tables with fewer rows get their index at once, the others after the backfill.
 const SMALL_TABLE: i64 = 10_000;
 /// Most dimensions that an index over `vector` takes.
-const MAX_INDEXED_DIMENSIONS: usize = 2000;
+pub const MAX_INDEXED_DIMENSIONS: usize = 2000;
 
 /// What enable() was given.
 pub struct Request {

@@ -77,6 +77,21 @@ pub fn lanes(above: &[(i32, i16, i64)]) -> Vec<Lane> {
     })
 }
 
+/// The keys of up to `most` rows that wait, those that are claimed first.
+pub fn next_keys(vectorizer: i32, most: i64) -> Vec<String> {
+    const SQL: &str = "SELECT key FROM autoembed.job WHERE vectorizer_id = $1 ORDER BY lane, id LIMIT $2";
+    as_queue(|| spi::planned(SQL, args![vectorizer, most], Mode::Write, |row| row.or_default(1)))
+}
+
+/// The models that rows wait for whose tables can be read and written.
+pub fn models_waited_for() -> HashSet<String> {
+    const SQL: &str = "SELECT DISTINCT v.model FROM autoembed.vectorizer v WHERE NOT v.paused \
+         AND (EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id) \
+           OR EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL)) \
+         AND NOT EXISTS (SELECT FROM autoembed.vectorizer_state s WHERE s.vectorizer_id = v.id AND s.code NOT IN ('index', 'locked'))";
+    as_queue(|| spi::planned(SQL, &[], Mode::Write, |row| row.or_default(1))).into_iter().collect()
+}
+
 /// Takes up to `limit` due jobs with ids above `above` for the length of a lease, oldest first. The attempt is counted here, so
 /// that a row which brings the worker down is given up one day. Jobs that others hold are passed over.
 pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Duration) -> Vec<Job> {
@@ -92,6 +107,16 @@ pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Durati
     as_queue(|| {
         spi::planned(SQL, args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64], Mode::Write, read_job)
     })
+}
+
+/// The most attempts of the jobs that [`claim`] would take.
+pub fn most_attempts(vectorizer: i32, lane: i16, above: i64, limit: usize) -> i16 {
+    const SQL: &str = "SELECT COALESCE(max(d.attempts), 0::smallint) FROM (SELECT j.attempts FROM autoembed.job j \
+           WHERE j.vectorizer_id = $1 AND j.lane = $2 AND j.id > $3 \
+             AND (j.leased_until IS NULL OR j.leased_until <= clock_timestamp()) \
+             AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()) ORDER BY j.id LIMIT $4) d";
+    let args = args![vectorizer, lane, above, limit as i64];
+    as_queue(|| spi::planned(SQL, args, Mode::Write, |row| row.or_default(1))).into_iter().next().unwrap_or(0)
 }
 
 /// The jobs `$2` of vectorizer `$1` in lane `$4` that are still held by their tokens `$3`, as a condition on `j`. One look-up a job,

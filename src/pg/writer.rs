@@ -56,6 +56,13 @@ pub fn write(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, en
     }
 }
 
+/// Raises what keeps the table's owner from writing vectors; only planned, so that no trigger fires.
+pub fn may_write(target: &Target<'_>) {
+    let column = quote(target.embedding);
+    let sql = format!("EXPLAIN UPDATE {} SET {column} = {column} WHERE false", target.table.source_sql());
+    as_owner(target.table.owner, &target.vectorizer.input_path, || spi::query(&sql, &[], Mode::Write, |_| ()));
+}
+
 fn write_once(target: &Target<'_>, vector_type: pg_sys::Oid, vector_sql: &str, entries: &[Entry<'_>]) -> Vec<Outcome> {
     let columns = target.table.key.len();
     let keys: Vec<&str> = entries.iter().map(|e| e.key).collect();

@@ -28,8 +28,6 @@ const LOOKS: usize = 64;
 
 /// The answer to a request wakes whoever waits for it.
 const UNTIL_TOLD: Duration = Duration::from_secs(60);
-/// How long it is waited for what a model that is asked says.
-const DOUBT: Duration = Duration::from_secs(3);
 /// How long a vectorizer is left alone whose step failed as a whole.
 const TROUBLED: Duration = Duration::from_secs(1);
 /// Rows are not held for a model that may not be called for so long.
@@ -37,14 +35,18 @@ const LONG: Duration = Duration::from_secs(5);
 /// Bytes of rows that may follow the texts on their way to one model; other rows of it wait in the queue.
 const MOST_FOLLOWING: usize = 8 << 20;
 
+mod careful;
 mod flight;
 mod held;
 mod hints;
 mod memory;
 mod portions;
+mod shown;
 
+use careful::{Ahead, Careful};
 use hints::Hint;
 use portions::Portions;
+use shown::Watched;
 
 struct Flight {
     /// `None`: a probe without rows.
@@ -116,6 +118,8 @@ pub struct Engine {
     writes: Portions,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
+    watched: Watched,
+    careful: Careful,
     renewed: Instant,
     turns: u64,
     next_flight: u64,
@@ -130,7 +134,9 @@ pub struct Engine {
 impl Engine {
     /// For the background worker.
     pub fn for_worker() -> Engine {
-        Engine::new(false, None, None)
+        let mut engine = Engine::new(false, None, None);
+        engine.careful = Careful::begin();
+        engine
     }
 
     /// For a session: these vectorizers, at most so many rows.
@@ -149,12 +155,14 @@ impl Engine {
             flying: HashMap::new(),
             ready: VecDeque::new(),
             accused: HashMap::new(),
+            watched: Watched::default(),
             buffers: HashMap::new(),
             hints: HashMap::new(),
             reads: Portions::default(),
             writes: Portions::default(),
             failed_alone: HashMap::new(),
             resting: HashMap::new(),
+            careful: Careful::default(),
             renewed: Instant::now(),
             turns: 0,
             next_flight: 0,
@@ -227,20 +235,6 @@ impl Engine {
         trouble.map_or(Ok(round), Err)
     }
 
-    /// Writes down which models cannot be called, where that has changed.
-    fn show_states(&mut self) -> Result<(), Caught> {
-        // What is wrong with a model that is being asked is known better in a moment.
-        let is_fresh = |accused: &Vec<Accused>| accused.iter().any(|accused| accused.since.elapsed() < DOUBT);
-        let in_doubt: Vec<&String> =
-            self.accused.iter().filter(|(_, accused)| is_fresh(accused)).map(|(name, _)| name).collect();
-        let changed = self.models.changed(|name| !in_doubt.contains(&name));
-        if changed.is_empty() || self.in_session {
-            return Ok(());
-        }
-        changed.iter().for_each(|(model, shown)| state::tell(model, shown));
-        self.step(|| changed.iter().for_each(|(model, shown)| state::write(model, shown)))
-    }
-
     /// Live lanes first, in rotation; now and then the slow lane goes first, so that it never starves.
     fn in_turn(&mut self, candidates: Vec<(i32, i16)>) -> Vec<(i32, i16)> {
         self.turns += 1;
@@ -289,15 +283,16 @@ impl Engine {
         let portion = self.reads.of(id).min(limits.batch_inputs);
         let limit = portion.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
         let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
-        let gathered = if limit == 0 { Gathered::default() } else { self.look(id, lane, limit, &cut, work)? };
+        let gathered = if limit == 0 { Gathered::default() } else { self.look((id, lane), limit, &cut, work, round)? };
         if let Some(pause) = gathered.rest {
             self.resting.insert(id, Instant::now() + pause);
         }
+        self.note_lock(id, gathered.rest == Some(gather::IN_USE))?;
         if let Some(room) = &mut self.room {
             *room = room.saturating_sub(gathered.claimed - gathered.left);
         }
         round.settled += gathered.settled;
-        let more = gathered.rest.is_none() && limit > 0 && gathered.claimed == limit;
+        let more = gathered.rest.is_none() && gathered.is_full;
         self.reads.read(id, gathered.claimed, gathered.claimed - gathered.left);
         let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
         let items = self.settle_known(id, &stored, items, round, work)?;
@@ -328,13 +323,25 @@ impl Engine {
         true
     }
 
-    fn look(&mut self, id: i32, lane: i16, limit: usize, cut: &Limits, work: &Work) -> Result<Gathered, Caught> {
+    fn look(
+        &mut self,
+        (id, lane): (i32, i16),
+        limit: usize,
+        cut: &Limits,
+        work: &Work,
+        round: &mut Round,
+    ) -> Result<Gathered, Caught> {
         let above = self.look_above((id, lane));
         let busy = if lane == BACKFILL { self.busy(id) } else { Busy::default() };
+        let ahead = match self.claim_ahead((id, lane), above, limit, work, round)? {
+            Ahead::Later => return Ok(Gathered::default()),
+            Ahead::NotNeeded => None,
+            Ahead::Claimed(claimed) => Some(claimed),
+        };
         let begun = Instant::now();
         let gathered = self.step(|| match gather::load(id) {
-            Some(context) => gather::gather(&context, lane, above, limit, cut, &busy, work),
-            None => Gathered::default(),
+            Some(context) => gather::gather(&context, lane, above, limit, ahead, cut, &busy, work),
+            None => gather::give_back(id, ahead, Duration::ZERO),
         })?;
         points::reach("gathered");
         self.note_look((id, lane), above, limit, begun.elapsed(), &gathered);

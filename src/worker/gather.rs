@@ -1,6 +1,6 @@
 //! From jobs to items: claim, bring together what is of one row, read the texts, end what needs no request. One transaction.
 
-use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
+use crate::pg::catalog::{self, Pgvector, Silenced, StoredModel, Table, Vectorizer};
 use crate::pg::enable;
 use crate::pg::ffi::catch::{Caught, subtransaction};
 use crate::pg::ffi::locks;
@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// How long a table that somebody has locked is left alone.
-const IN_USE: Duration = Duration::from_millis(500);
+pub const IN_USE: Duration = Duration::from_millis(500);
 /// How long a table that refuses to be read is left alone.
 const REFUSED: Duration = Duration::from_secs(5);
 /// Rows that a backfill walks at once.
@@ -66,17 +66,31 @@ pub fn load(id: i32) -> Option<Context> {
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
     let dimensions = stored.as_ref().map_or(0, |s| s.model.dimensions as i32);
+    let mut triggers = enable::trigger_names(id).to_vec();
+    triggers.truncate(if vectorizer.on_change == "clear" { 3 } else { 2 });
+    let again = "call autoembed.disable() and autoembed.enable() again; the vectors stay".to_string();
     let problem = match (&stored, &pgvector, &vectorizer.embedding, &vectorizer.input) {
         _ if table.is_partition => Some((
             "is_partition",
             format!("table \"{}\" has become a partition", table.name),
-            "call autoembed.disable() for it and autoembed.enable() for the partitioned table",
+            "call autoembed.disable() for it and autoembed.enable() for the partitioned table".to_string(),
         )),
-        _ if !catalog::has_triggers(&table, &enable::trigger_names(id)[..2]) => Some((
-            "no_trigger",
-            format!("a trigger of autoembed on table \"{}\" was dropped", table.name),
-            "call autoembed.disable() and autoembed.enable() again; the vectors stay",
+        (Err(e), ..) => Some(("model", e.to_string(), "create the model again".to_string())),
+        (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector".to_string())),
+        // With a column, the triggers that watch it are dropped: what is named is what has happened.
+        (_, _, None, _) => Some((
+            "no_column",
+            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
+            "call autoembed.disable() and autoembed.enable() again".to_string(),
         )),
+        (_, _, _, None) => Some((
+            "no_column",
+            format!("the input column of table \"{}\" was dropped", table.name),
+            "call autoembed.disable(), and autoembed.enable() with another input; the vectors stay".to_string(),
+        )),
+        _ if table.key.is_empty() => {
+            Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one".to_string()))
+        }
         _ if vectorizer.column_dimensions > 0 && dimensions > 0 && vectorizer.column_dimensions != dimensions => {
             Some((
                 "wrong_dimensions",
@@ -84,43 +98,27 @@ pub fn load(id: i32) -> Option<Context> {
                     "the column has {} dimensions, model \"{}\" has {dimensions}",
                     vectorizer.column_dimensions, vectorizer.model
                 ),
-                "call autoembed.disable() and autoembed.enable() with a model or a column that fits",
+                "call autoembed.disable() and autoembed.enable() with a model or a column that fits".to_string(),
             ))
         }
-        _ if table.key.is_empty() => {
-            Some(("no_key", format!("table \"{}\" has no primary key any more", table.name), "add one"))
-        }
-        (Err(e), ..) => Some(("model", e.to_string(), "create the model again")),
-        (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector")),
-        (_, _, None, _) => Some((
-            "no_column",
-            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
-            "call autoembed.disable() and autoembed.enable() again",
-        )),
-        (_, _, _, None) => Some((
-            "no_column",
-            format!("the input column of table \"{}\" was dropped", table.name),
-            "call autoembed.disable() and autoembed.enable() again",
-        )),
-        _ => None,
+        _ => catalog::silenced(&table, &triggers).map(|how| match how {
+            Silenced::Dropped => {
+                ("no_trigger", format!("a trigger of autoembed on table \"{}\" was dropped", table.name), again)
+            }
+            Silenced::Disabled { table: of, trigger } => (
+                "no_trigger",
+                format!("trigger {trigger} of table {of} is disabled, so changes are not seen"),
+                format!("run ALTER TABLE {of} ENABLE TRIGGER {trigger}; then call autoembed.backfill() with force => true for what was changed meanwhile"),
+            ),
+        }),
     };
     if let Some((code, message, hint)) = problem {
-        state::block_vectorizer(id, code, &message, hint);
+        state::block_vectorizer(id, code, &message, &hint);
         return None;
     }
     let (stored, pgvector) = (stored.ok()?, pgvector.ok()?);
     let (embedding, input) = (vectorizer.embedding.clone()?, vectorizer.input.clone()?);
     Some(Context { vectorizer, table, stored, pgvector, embedding, input })
-}
-
-/// Looks at every vectorizer, also those that have nothing to do: what [`load`] finds wrong is noted, what it found wrong before and
-/// is mended is forgotten.
-pub fn check_all() {
-    for vectorizer in catalog::vectorizers() {
-        if load(vectorizer.id).is_some() {
-            state::unblock_definition(vectorizer.id);
-        }
-    }
 }
 
 /// What one look at a lane brought.
@@ -130,6 +128,8 @@ pub struct Gathered {
     pub items: Vec<Item>,
     /// Jobs claimed.
     pub claimed: usize,
+    /// As many as were asked for: there may be more.
+    pub is_full: bool,
     /// The highest number among them; where some were given back, the lowest of those.
     pub highest: Option<i64>,
     /// A backfill has more rows to walk.
@@ -159,35 +159,60 @@ impl Busy {
     }
 }
 
+/// Jobs that were claimed ahead.
+pub struct Claimed {
+    /// They.
+    pub jobs: Vec<Job>,
+    /// There may be more.
+    pub is_full: bool,
+}
+
+/// Gives back what was claimed ahead.
+pub fn give_back(id: i32, ahead: Option<Claimed>, pause: Duration) -> Gathered {
+    queue::release(id, ahead.iter().flat_map(|claimed| &claimed.jobs), Charge::GivenBack, pause);
+    Gathered::default()
+}
+
 /// Claims up to `limit` jobs of a lane and prepares their rows. For the backfill lane the queue is filled up first, and rows that
 /// are on their way already (`busy`) need nothing more.
-/// Texts are cut by `cut`.
+/// Texts are cut by `cut`. `ahead`: the jobs were claimed before.
+#[allow(clippy::too_many_arguments)]
 pub fn gather(
     context: &Context,
     lane: i16,
     above: i64,
     limit: usize,
+    ahead: Option<Claimed>,
     cut: &Limits,
     busy: &Busy,
     work: &Work,
 ) -> Gathered {
     let id = context.vectorizer.id;
+    let not_now = |ahead, rest| Gathered { rest: Some(rest), ..give_back(id, ahead, rest) };
     if !context.lock() {
-        return Gathered { rest: Some(IN_USE), ..Gathered::default() };
+        return not_now(ahead, IN_USE);
     }
     let mut walked = Walk::Over;
     if lane == queue::BACKFILL {
         match walk(context, above, limit) {
             Ok(came_to) => walked = came_to,
-            Err(rest) => return Gathered { rest: Some(rest), ..Gathered::default() },
+            Err(rest) => return not_now(ahead, rest),
         }
     }
-    let jobs = queue::claim(id, lane, above, limit, work.lease);
-    points::reach("claimed");
+    let Claimed { jobs, is_full } = ahead.unwrap_or_else(|| {
+        let jobs = queue::claim(id, lane, above, limit, work.lease);
+        points::reach("claimed");
+        Claimed { is_full: jobs.len() == limit, jobs }
+    });
     // Rows that wait for their time, or for others, are no reason to look again at once.
     let walks_on = walked == Walk::On || (walked == Walk::Full && !jobs.is_empty());
-    let mut gathered =
-        Gathered { walks_on, claimed: jobs.len(), highest: jobs.iter().map(|job| job.id).max(), ..Gathered::default() };
+    let mut gathered = Gathered {
+        walks_on,
+        claimed: jobs.len(),
+        is_full,
+        highest: jobs.iter().map(|job| job.id).max(),
+        ..Gathered::default()
+    };
     if jobs.is_empty() {
         return gathered;
     }
@@ -220,7 +245,7 @@ pub fn gather(
                 let pause = if caught.is_contention() { IN_USE } else { REFUSED };
                 queue::release(id, rest.iter(), Charge::GivenBack, pause);
                 if !caught.is_contention() {
-                    block(context, "the table could not be read", &caught);
+                    block(context, UNREADABLE, &caught);
                 }
                 gathered.rest = Some(pause);
                 return gathered;
@@ -279,6 +304,9 @@ impl Portions {
 fn attempts(jobs: &[Job]) -> i16 {
     jobs.iter().map(|job| job.attempts).max().unwrap_or(0)
 }
+
+/// What is said of a table that refuses to be read.
+pub const UNREADABLE: &str = "the table could not be read";
 
 /// Notes that the table refuses reading or writing as such.
 pub fn block(context: &Context, what: &str, caught: &Caught) {
@@ -453,7 +481,7 @@ fn walk(context: &Context, above: i64, limit: usize) -> Result<Walk, Duration> {
         Ok(keys) => keys,
         Err(caught) if caught.is_contention() => return Err(IN_USE),
         Err(caught) => {
-            block(context, "the table could not be read", &caught);
+            block(context, UNREADABLE, &caught);
             return Err(REFUSED);
         }
     };

@@ -1,12 +1,13 @@
 //! The HNSW index of a table that was full: built by a process of its own, without blocking writers, after the backfill.
 
 use crate::pg::catalog::{self, Vectorizer};
-use crate::pg::enable::{index_on, index_statement};
+use crate::pg::enable::{MAX_INDEXED_DIMENSIONS, index_on, index_statement};
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, process, utility};
 use crate::pg::ident::qualified;
+use crate::worker::gather::Context;
 use crate::worker::log::{self, Subject};
 use crate::worker::state;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -18,6 +19,22 @@ fn due() -> Vec<i32> {
          AND NOT EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL) \
          AND NOT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = 1)";
     as_extension(|| spi::query(SQL, &[], Mode::Write, |row| row.or_default::<i32>(1)))
+}
+
+/// Whether a table is without the index that it should have: no index of a kind that finds neighbours depends on the column.
+pub fn is_missing(context: &Context) -> bool {
+    const SQL: &str = "SELECT v.index_method = 'auto' AND NOT v.index_wanted AND NOT EXISTS (SELECT FROM pg_depend d \
+           JOIN pg_index i ON i.indexrelid = d.objid JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = v.source \
+           AND d.refobjsubid = v.embedding_attnum AND i.indisvalid AND m.oid >= 16384) \
+         FROM autoembed.vectorizer v WHERE v.id = $1";
+    // Partitions have indexes of their own, or not, and some vectors are too long for one.
+    if context.table.kind == 'p' || context.stored.model.dimensions > MAX_INDEXED_DIMENSIONS {
+        return false;
+    }
+    let found =
+        as_extension(|| spi::planned(SQL, args![context.vectorizer.id], Mode::Write, |row| row.or_default::<bool>(1)));
+    found.first() == Some(&true)
 }
 
 /// Starts a builder where an index is due; it ends by itself when another is at work.
@@ -59,12 +76,7 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     for id in catch::transaction(due).unwrap_or_default() {
         if let Err(caught) = build(id) {
             let noted = catch::transaction(|| {
-                state::block_vectorizer(
-                    id,
-                    "index",
-                    &format!("the index could not be built: {}", caught.message),
-                    "build it by hand, or call autoembed.enable() with index => 'none'",
-                );
+                state::note_index(id, &format!("the index could not be built: {}", caught.message));
                 give_up(id);
             });
             drop(noted);

@@ -6,7 +6,7 @@ use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, args};
 use crate::pg::settings::Work;
-use crate::worker::gather;
+use crate::worker::check;
 use std::time::Duration;
 
 /// How often.
@@ -16,7 +16,7 @@ pub const INTERVAL: Duration = Duration::from_secs(60);
 pub fn follow_tables() -> Result<(), Caught> {
     catch::transaction(|| {
         catalog::repair();
-        gather::check_all();
+        check::all();
     })
 }
 

@@ -8,6 +8,7 @@
 //! | fail | a failure | - | these jobs, the list of failed jobs | before the commit: as above, the attempt stays counted |
 
 pub mod batch;
+pub mod check;
 pub mod drain;
 pub mod engine;
 pub mod finish;

@@ -203,13 +203,28 @@ impl Models {
         }
     }
 
-    /// Names of the models whose state is to be written down again, with it; only of those that `wanted` names.
-    pub fn changed(&mut self, wanted: impl Fn(&String) -> bool) -> Vec<(String, Shown)> {
+    /// Whether something is written down of any of them, or is to be.
+    pub fn are_any_shown(&self) -> bool {
+        let (now, day) = (self.now(), usage::today());
+        self.known.iter().any(|(name, known)| {
+            let policy = Policy { day, ..known.policy };
+            known.shown.is_some() || state::shown(name, &known.governor, &policy, known.paced, now).is_some()
+        })
+    }
+
+    /// Names of the models whose state is to be written down again, with it: of those that are `wanted`; nothing of those that are not
+    /// `waited_for`.
+    pub fn changed(
+        &mut self,
+        wanted: impl Fn(&String) -> bool,
+        waited_for: impl Fn(&String) -> bool,
+    ) -> Vec<(String, Shown)> {
         let now = self.now();
         let mut changed = Vec::new();
         for (name, known) in self.known.iter_mut().filter(|(name, _)| wanted(name)) {
             known.policy.day = usage::today();
             let shown = state::shown(name, &known.governor, &known.policy, known.paced, now);
+            let shown = shown.filter(|_| waited_for(name));
             // Now and then once more: somebody may have dropped the model and made it again.
             if shown != known.shown || (shown.is_some() && known.shown_at.elapsed() > SHOWN_AGE) {
                 known.shown.clone_from(&shown);

@@ -30,15 +30,57 @@ fn target_of(id: i32) -> String {
     found.unwrap_or_default()
 }
 
+/// What is said of a vectorizer whose rows are embedded, but searched slowly.
+const INDEX: &str = "index";
+/// What is said of one whose table somebody has locked.
+pub const LOCKED: &str = "locked";
+
 /// Its table works again.
 pub fn unblock_vectorizer(id: i32) {
-    const ANY: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer_state WHERE vectorizer_id = $1)";
+    const ANY: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 AND code <> $2)";
+    const SQL: &str = "DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 AND code <> $2";
+    let args = args![id, INDEX.to_string()];
     as_extension(|| {
-        if spi::planned(ANY, args![id], Mode::Write, |row| row.or_default::<bool>(1)).first() == Some(&true) {
-            spi::execute("DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1", args![id]);
+        if spi::planned(ANY, args, Mode::Write, |row| row.or_default::<bool>(1)).first() == Some(&true) {
+            spi::planned(SQL, args, Mode::Write, |_| ());
         }
     });
     log::works(&Subject::Vectorizer(id));
+}
+
+/// Its index could not be built, or is not there.
+pub fn note_index(id: i32, message: &str) {
+    let hint = "drop what is left of it and build it with CREATE INDEX CONCURRENTLY, or call autoembed.disable(), and autoembed.enable() with index => 'none'";
+    block_vectorizer(id, INDEX, message, hint);
+}
+
+/// Its index is there, or not wanted any more.
+pub fn forget_index(id: i32) {
+    const SQL: &str = "DELETE FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 AND code = $2";
+    as_extension(|| spi::planned(SQL, args![id, INDEX.to_string()], Mode::Write, |_| ()));
+}
+
+/// Its table has been locked for long.
+pub fn note_lock(id: i32) {
+    block_vectorizer(
+        id,
+        LOCKED,
+        "waiting for a lock that another session has on the table",
+        "end that session if it has been forgotten: see pg_locks",
+    );
+}
+
+/// Whether anything is said of a vectorizer.
+pub fn is_noted(id: i32) -> bool {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer_state WHERE vectorizer_id = $1)";
+    as_extension(|| spi::planned(SQL, args![id], Mode::Write, |row| row.or_default::<bool>(1))).first() == Some(&true)
+}
+
+/// Why a vectorizer's table was refused to be read or written: the error's SQLSTATE and message.
+pub fn refusal(id: i32) -> Option<(String, String)> {
+    const SQL: &str = "SELECT code, message FROM autoembed.vectorizer_state WHERE vectorizer_id = $1 AND code <> $2";
+    let read = |row: &spi::Row| (row.or_default(1), row.or_default(2));
+    as_extension(|| spi::planned(SQL, args![id, INDEX.to_string()], Mode::Write, read)).into_iter().next()
 }
 
 /// Its definition fits its table again.

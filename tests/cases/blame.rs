@@ -176,3 +176,46 @@ fn a_server_that_refuses_the_word_alone() {
     assert_eq!(site.settle("messages", "content"), 50);
     assert_eq!(site.failed("messages"), 0);
 }
+
+/// Each way in which providers say that an account is empty: waiting does not mend it, so hardly anything is sent, and no row pays.
+#[test]
+fn g22_each_code_of_a_spent_account() {
+    let mut site = Site::with_messages();
+    let error = |code: &str, message: &str| {
+        format!(r#"{{"error": {{"message": "{message}", "type": "{code}", "code": "{code}"}}}}"#)
+    };
+    let mut from = 1;
+    for (status, body) in [
+        (429, error("insufficient_quota", "You exceeded your current quota")),
+        (403, error("insufficient_quota", "quota")),
+        (500, error("500", "RateLimitError: {'code': 'insufficient_quota'}")),
+        (402, error("x", "no")),
+        (403, error("insufficient_user_quota", "x")),
+        (429, error("billing_hard_limit_reached", "x")),
+        (403, error("billing_not_active", "x")),
+        (429, error("account_deactivated", "x")),
+        (400, error("budget_exceeded", "x")),
+        (429, error("x", "Insufficient balance, please recharge")),
+        (429, error("rate_limit_exceeded", "Rate limit reached for m on requests per day (RPD): Limit 200, Used 200")),
+        (429, r#"{"message": "You are using a Trial key, which is limited to 1000 API calls / month."}"#.to_owned()),
+        (429, error("quota_exceeded", "The quota is spent.")),
+    ] {
+        site.stub.reset_stats();
+        site.fault(Fault::status_with(status, Body::Raw(body.clone())));
+        site.insert(from, from + 99);
+        from += 100;
+        let state = site.until_state("messages", "blocked: ");
+        assert!(
+            state.contains("Waiting does not mend this") || state.contains("A quota of model \"stub\" is used up"),
+            "{status} {body}: {state}"
+        );
+        let requests = site.stub.stats().requests;
+        assert!(requests <= 4, "{status} {body}: {requests} requests to an account that is empty");
+        assert_eq!(site.failed("messages"), 0, "{status} {body}");
+        site.stub.clear();
+        site.db.run("SELECT pg_reload_conf()");
+        site.settle("messages", "content");
+        site.until_state("messages", "active");
+    }
+    assert_eq!(site.db.int("SELECT COALESCE(max(attempts), 0) FROM autoembed.job"), 0);
+}

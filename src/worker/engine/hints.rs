@@ -110,13 +110,14 @@ impl Engine {
         took: Duration,
         gathered: &Gathered,
     ) {
+        let has_suspects = self.careful.has_suspects();
         let Some(hint) = self.hints.get_mut(&place) else { return };
         if above == 0 {
             hint.was_rescanned(took);
         }
         let Some(highest) = gathered.highest else { return };
         // Where rows were left that are older than those known before, they are next.
-        let is_backlog = above == 0 && gathered.claimed >= limit;
+        let is_backlog = above == 0 && (gathered.claimed >= limit || has_suspects);
         hint.low = if is_backlog { highest - SLACK } else { hint.low.max(highest - SLACK) };
     }
 }

@@ -1,0 +1,55 @@
+//! Looks at every vectorizer, also those that have nothing to do, so that no state outlives its cause.
+
+use crate::pg::catalog;
+use crate::pg::ffi::catch::subtransaction;
+use crate::pg::{queue, source, writer};
+use crate::worker::gather::{self, Context};
+use crate::worker::{index, state};
+
+/// Notes what [`gather::load`] finds wrong, and forgets what is mended. In a transaction.
+pub fn all() {
+    for vectorizer in catalog::vectorizers() {
+        let id = vectorizer.id;
+        let Some(context) = gather::load(id) else { continue };
+        state::unblock_definition(id);
+        if let Some((code, message)) = state::refusal(id)
+            && is_over(&context, &code, &message)
+        {
+            state::unblock_vectorizer(id);
+        }
+        if !index::is_missing(&context) {
+            state::forget_index(id);
+        } else if !state::is_noted(id) {
+            state::note_index(id, &format!("table \"{}\" has no valid index on its vectors", context.table.name));
+        }
+    }
+}
+
+/// Rows that wait and are read to see whether their table can be.
+const TRIED: i64 = 1000;
+
+/// Whether a table that refused something does so no more: the rows to be embedded next are read, or where none waits any row, and the
+/// server is asked whether the owner may write. Nothing is written, so what a trigger refuses is found by the worker's own
+/// tries alone, as long as rows wait; without any, nothing is stopped.
+fn is_over(context: &Context, code: &str, message: &str) -> bool {
+    const RIGHTS: &str = "42501";
+    const CANCELED: &str = "57014";
+    let mut keys = queue::next_keys(context.vectorizer.id, TRIED);
+    let can_be_seen = message.starts_with(gather::UNREADABLE) && code != CANCELED;
+    if !(keys.is_empty() || can_be_seen || [RIGHTS, state::LOCKED].contains(&code)) || !context.lock() {
+        return false;
+    }
+    let target = context.target();
+    if keys.is_empty() {
+        match subtransaction(|| source::walk(&target, None, None, 1)) {
+            Ok(any) => keys.extend(any.into_iter().map(|(key, _)| key)),
+            Err(_) => return false,
+        }
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let is_read = match subtransaction(|| source::read(&target, &keys, 1)) {
+        Ok(_) => true,
+        Err(caught) => caught.may_be_one_row(),
+    };
+    is_read && subtransaction(|| writer::may_write(&target)).is_ok()
+}

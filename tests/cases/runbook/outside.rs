@@ -1,0 +1,82 @@
+//! What a server says that is not the one that it was.
+
+use super::{add, entry, over, scene};
+use autoembed_tests::Site;
+use autoembed_tests::site::{DATABASE, PATIENCE};
+
+fn dump(site: &Site) -> String {
+    let output = site.cluster.tool("pg_dump").args(["-d", DATABASE]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Restores a dump into a new database, errors or not; what psql complains of.
+fn restore(site: &mut Site, database: &str, dump: &str) -> Vec<String> {
+    site.cluster.client("postgres").run(&format!("CREATE DATABASE {database}"));
+    let file = site.cluster.socket_dir().join(format!("{database}.sql"));
+    std::fs::write(&file, dump).unwrap();
+    let file = file.display().to_string();
+    let output = site.cluster.tool("psql").args(["-X", "-q", "-d", database, "-f", &file]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.lines().filter_map(|line| line.split_once("ERROR:  ").map(|(_, error)| error.to_owned())).collect()
+}
+
+#[test]
+fn a_restore_without_the_files() {
+    let mut site = scene(Site::new());
+    let dump = dump(&site);
+    // A server that does not know the extension, as far as the dump can tell: the name in it is nobody's.
+    let foreign = dump.replace("EXTENSION IF NOT EXISTS autoembed ", "EXTENSION IF NOT EXISTS autoembed_elsewhere ");
+    let page = entry("is not available");
+    let errors = restore(&mut site, "first", &foreign);
+    let said = errors[0].replace("autoembed_elsewhere", "autoembed");
+    assert!(page.says(&said), "{errors:?}");
+    // Its tables and vectors are there, and all that would embed is not: hence once more.
+    assert_eq!(site.cluster.client("first").int("SELECT count(embedding) FROM documents"), 10);
+    assert_eq!(restore(&mut site, "second", &dump), Vec::<String>::new());
+    site.stub.reset_stats();
+    site.db = site.cluster.client("second");
+    add(&mut site, 11, 20);
+    over(&mut site);
+    assert_eq!(site.inputs().len(), 10, "what came with its vector is not embedded again");
+}
+
+#[test]
+fn a_server_that_lost_the_files() {
+    let mut site = scene(Site::new());
+    let library = "SELECT DISTINCT probin FROM pg_proc WHERE proname = 'queue_change'";
+    let right = site.db.text(library);
+    let set =
+        |to: &str| format!("UPDATE pg_proc SET probin = '{to}' WHERE proname IN ('queue_change', 'clear_vector')");
+    site.db.run(&set("$libdir/gone/autoembed"));
+    let page = entry("any write to the table");
+    let mut user = site.session();
+    let write = "INSERT INTO documents VALUES (11, 'title', 'a row')";
+    let error = user.error(write);
+    assert!(page.says(&error.message), "{error:?}");
+    user.run(&page.command("DISABLE TRIGGER", &[]));
+    user.run(write);
+    user.run("UPDATE documents SET body = 'edited meanwhile' WHERE id = 3");
+    site.db.run(&set(&right));
+    site.db = site.session();
+    site.db.run(&page.command("ENABLE TRIGGER", &[]));
+    site.db.run(&page.command("backfill", &[]));
+    over(&mut site);
+}
+
+/// A pgvector that does not know a setting of the search function.
+#[test]
+fn a_restore_beside_an_older_pgvector() {
+    let mut site = scene(Site::new());
+    let newer = dump(&site).replace("hnsw.scan_mem_multiplier", "hnsw.of_a_later_version");
+    let errors = restore(&mut site, "second", &newer);
+    let page = entry("invalid configuration parameter name");
+    assert!(errors.iter().any(|error| page.says(error)), "{errors:?}");
+    site.db = site.cluster.client("second");
+    assert_eq!(site.db.int("SELECT count(*) FROM pg_proc WHERE proname = 'similar_documents'"), 0);
+    add(&mut site, 11, 20);
+    site.settle("documents", "body");
+    page.run(&mut site.db, &[]);
+    over(&mut site);
+    site.db.until("SELECT count(*) FROM similar_documents('body 3')", "10", PATIENCE);
+}
