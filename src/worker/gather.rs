@@ -23,8 +23,6 @@ const IN_USE: Duration = Duration::from_millis(500);
 const REFUSED: Duration = Duration::from_secs(5);
 /// Rows that a backfill walks at once.
 const WALK: i64 = 4096;
-/// Most characters that are read of one text, whatever the model takes.
-const MAX_CHARS: usize = 1_000_000;
 
 /// A vectorizer with its table and model, as they are in this transaction.
 pub struct Context {
@@ -194,14 +192,15 @@ pub fn gather(
         queue::fail(
             id,
             &jobs[0].key,
+            &[],
             attempts(jobs) - 1,
-            "worker_died",
+            queue::WORKER_DIED,
             "the worker ended each time it had this row in hand",
             "Look into the server's log for that time; then call autoembed.retry_failed().",
         );
     }
     let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();
-    let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
+    let max_chars = source::max_chars(&context.stored.model);
     match read(context, &keys, max_chars) {
         Ok(found) => {
             sort_out(context, rows, found, max_chars, cut, busy, work, &mut gathered);

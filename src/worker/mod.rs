@@ -18,4 +18,5 @@ pub mod launch;
 pub mod models;
 pub mod run;
 pub mod state;
+pub mod tidy;
 pub mod wait;
