@@ -27,6 +27,7 @@ mod pace;
 mod partitions;
 mod providers;
 mod quickstart;
+mod reconcile;
 mod rights;
 mod search;
 mod secrets;
