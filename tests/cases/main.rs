@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod altered;
+mod atomic;
 mod blame;
 mod chaos;
 mod decoys;
@@ -34,4 +35,5 @@ mod secrets;
 mod sizes;
 mod spending;
 mod stale;
+mod ways;
 mod writes;
