@@ -365,3 +365,60 @@ fn what_reconcile_leaves_alone() {
     site.db.run("SELECT autoembed.disable('notes')");
     assert_eq!(site.db.int("SELECT count(*) FROM autoembed.embedded"), 0, "the record is left behind");
 }
+
+/// A look at a large table can be broken off like any statement.
+#[test]
+fn reconcile_can_be_cancelled() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE FUNCTION slow(text) RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN $1; END $$;
+         CREATE TABLE m (id int PRIMARY KEY, content text); INSERT INTO m SELECT i, 'text ' || i FROM generate_series(1, 1000) i",
+    );
+    site.enable("m", "slow(content)", "backfill => false");
+    let mut other = site.session();
+    let pid = other.int("SELECT pg_backend_pid()");
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(move || other.error("SELECT autoembed.reconcile('m')"));
+        site.db.until(&format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"), "PgSleep", PATIENCE);
+        // Nobody waits for it meanwhile.
+        site.db.run("SET lock_timeout = '2s'; UPDATE m SET id = -id WHERE id = 7; INSERT INTO m VALUES (5000, 'new'); RESET lock_timeout");
+        site.db.run(&format!("SELECT pg_cancel_backend({pid})"));
+        assert_eq!(looking.join().unwrap().code, "57014");
+    });
+    assert_eq!(site.db.int("SELECT count(*) FROM autoembed.job WHERE lane = 1"), 0);
+}
+
+/// A record that has grown far beyond its table is brought together, and says the same as before.
+#[test]
+fn the_record_stays_short() {
+    const ENTRIES: &str = "SELECT sum(octet_length(marks)) / 12 FROM autoembed.embedded";
+    let mut site = settled(500);
+    site.db.run("UPDATE messages SET content = 'edited ' || id WHERE id <= 100");
+    site.settle("messages", "content");
+    site.until_idle("messages");
+    assert_eq!(site.db.int(ENTRIES), 600);
+    // Of 120,000 rows that are no more, in as many batches as single rows make.
+    site.db.run(
+        "INSERT INTO autoembed.embedded (vectorizer_id, marks)
+         SELECT (SELECT id FROM autoembed.status), decode(left(md5(i::text), 24), 'hex') FROM generate_series(1, 120000) i",
+    );
+    site.db.run("UPDATE messages SET content = 'edited again ' || id WHERE id <= 50");
+    site.settle("messages", "content");
+    // The worker looks after its tables when one is altered, or a minute has gone.
+    site.db.run("ALTER TABLE messages ADD more int");
+    eventually("the record is short", PATIENCE, || {
+        site.insert(1, 1);
+        match site.db.int(ENTRIES) {
+            n if n < 2000 => Ok(()),
+            n => Err(format!("{n} entries; log:\n{}", site.cluster.log_tail(5))),
+        }
+    });
+    site.settle("messages", "content");
+    site.until_idle("messages");
+    finds(&mut site, "messages", "content", &[]);
+    site.db.run(
+        "SET session_replication_role = replica; UPDATE messages SET content = 'edited unseen' WHERE id = 7;
+         UPDATE messages SET content = 'unseen, too' WHERE id = 70; UPDATE messages SET content = 'and this' WHERE id = 300; RESET session_replication_role",
+    );
+    finds(&mut site, "messages", "content", &["and this", "edited unseen", "unseen, too"]);
+}
