@@ -19,6 +19,7 @@ mod harness;
 mod hosts;
 mod inputs;
 mod keys;
+mod lies;
 mod lifecycle;
 mod manual;
 mod memory;

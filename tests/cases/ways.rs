@@ -182,3 +182,29 @@ fn g30_cascades_into_keys() {
     assert_eq!(site.settle("c", input), 20);
     site.until_idle("c");
 }
+
+/// A trigger that edits the text in every UPDATE, so also in the one that writes the vector.
+#[test]
+fn g11_a_trigger_that_edits_the_text_makes_no_loop() {
+    let mut site = Site::with_messages();
+    site.db.run(
+        "CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN NEW.content := split_part(NEW.content, ' #', 1) || ' #' || (coalesce(nullif(split_part(OLD.content, ' #', 2), ''), '0')::int + 1); RETURN NEW; END $$;
+         CREATE TRIGGER count_up BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION count_up()",
+    );
+    site.insert(1, 20);
+    site.db.until("SELECT count(embedding) FROM messages", "20", PATIENCE);
+    for _ in 0..3 {
+        site.marker();
+    }
+    site.until_idle("messages");
+    assert_eq!(site.inputs().len(), 20, "the worker's own write was queued");
+    assert_eq!(site.db.column("SELECT DISTINCT content LIKE '% #1' FROM messages"), ["t"], "each row was written once");
+    // An edit of the user's costs one call more, not two.
+    site.stub.reset_stats();
+    site.db.run("UPDATE messages SET content = 'edited' WHERE id = 5");
+    site.db.until("SELECT content FROM messages WHERE id = 5", "edited #3", PATIENCE);
+    site.marker();
+    site.until_idle("messages");
+    assert_eq!(site.inputs(), ["edited #2"]);
+}
