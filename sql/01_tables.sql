@@ -158,9 +158,9 @@ CREATE TABLE autoembed.embedded (
     PRIMARY KEY (vectorizer_id, id)
 );
 ALTER TABLE autoembed.embedded ALTER COLUMN marks SET STORAGE EXTERNAL;
-COMMENT ON TABLE autoembed.embedded IS 'Which vector was written for which text, for reconcile(): fingerprints of 12 bytes a row';
+COMMENT ON TABLE autoembed.embedded IS 'Which vector was written for which text, for reconcile(): fingerprints of 16 bytes a row';
 COMMENT ON COLUMN autoembed.embedded.id IS 'grows with each batch; negative where older batches were brought together';
-COMMENT ON COLUMN autoembed.embedded.marks IS 'for each row 8 bytes that stand for its key, and 4 for text and vector';
+COMMENT ON COLUMN autoembed.embedded.marks IS 'for each row 8 bytes that stand for its key, 4 for the vector, and 4 for text and vector';
 
 CREATE TABLE autoembed.backfill (
     vectorizer_id int PRIMARY KEY,

@@ -93,9 +93,11 @@ struct Search<'a> {
 impl Search<'_> {
     /// Looks at the rows of a part, in key order.
     fn walk(&mut self, part: Part) -> Result<()> {
-        let mut entries = Vec::new();
-        record::for_each(self.target.vectorizer.id, |_, batch| entries.extend(batch.filter(|e| part.has(e.row))));
-        let known = Known::new(entries);
+        let mut known = Known::default();
+        record::for_each(self.target.vectorizer.id, |_, batch| {
+            batch.filter(|entry| part.has(entry.row)).for_each(|entry| known.add(&entry));
+        });
+        let known = known.sorted();
         let mut after: Option<String> = None;
         let mut rows = ROWS;
         loop {
@@ -181,6 +183,9 @@ fn is_same(failed: &Failed, text: Option<u32>) -> bool {
 }
 
 fn raised(caught: Caught) -> Box<Error> {
+    if caught.is_contention() {
+        return Error::new(caught.code, "somebody has locked the table", "Call it again when the lock is gone.");
+    }
     let hint = caught.hint.unwrap_or_else(|| {
         "The table is read as its owner with row_security = off; mend what the message tells of, and call it again."
             .into()

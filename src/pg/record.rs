@@ -37,7 +37,7 @@ pub fn add(target: &Target<'_>, pgvector: &Pgvector, given: &[Given<'_>]) {
 /// How many entries there are for a vectorizer, as the calling statement sees them.
 pub fn count(vectorizer: i32) -> u64 {
     const SQL: &str =
-        "SELECT COALESCE(sum(octet_length(marks)) / 12, 0)::bigint FROM autoembed.embedded WHERE vectorizer_id = $1";
+        "SELECT COALESCE(sum(octet_length(marks)) / 16, 0)::bigint FROM autoembed.embedded WHERE vectorizer_id = $1";
     let counted = as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Read, |row| row.or_default::<i64>(1)));
     counted.first().map_or(0, |n| u64::try_from(*n).unwrap_or(0))
 }
@@ -68,16 +68,16 @@ pub fn for_each(vectorizer: i32, mut each: impl FnMut(i64, &mut dyn Iterator<Ite
 
 /// Vectorizers whose record has grown to more than twice what it was when it was last brought together, and than its table has rows.
 pub fn overgrown() -> Vec<i32> {
-    // As long as the whole of it is small, nothing is counted. Vectors count by their batches' sizes, which stand beside them.
+    // As long as the whole of it is small, nothing is counted. The length of a batch is read without the batch.
     const IS_LARGE: &str = "SELECT pg_total_relation_size('autoembed.embedded') > $1";
     const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v \
-         CROSS JOIN LATERAL (SELECT sum(octet_length(e.marks)) / 12 AS entries, sum(octet_length(e.marks)) FILTER (WHERE e.id < 0) / 12 AS kept \
+         CROSS JOIN LATERAL (SELECT sum(octet_length(e.marks)) / 16 AS entries, sum(octet_length(e.marks)) FILTER (WHERE e.id < 0) / 16 AS kept \
            FROM autoembed.embedded e WHERE e.vectorizer_id = v.id) m \
          CROSS JOIN LATERAL (SELECT sum(GREATEST(c.reltuples, 0)) AS rows FROM pg_class c WHERE c.relkind = 'r' \
            AND (c.oid = v.source OR c.oid IN (SELECT relid FROM pg_partition_tree(v.source)))) t \
          WHERE m.entries > $1 + 2 * GREATEST(t.rows, m.kept)";
     as_extension(|| {
-        if spi::first(IS_LARGE, args![12 * SLACK], Mode::Write, |row| row.or_default::<bool>(1)) != Some(true) {
+        if spi::first(IS_LARGE, args![16 * SLACK], Mode::Write, |row| row.or_default::<bool>(1)) != Some(true) {
             return Vec::new();
         }
         spi::query(SQL, args![SLACK], Mode::Write, |row| row.or_default::<i32>(1))

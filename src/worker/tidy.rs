@@ -1,10 +1,10 @@
-//! Bringing a record together that has grown too long: of each row that is there the newest entry, in few large batches. Short
-//! transactions; writers and the worker are not held up.
+//! Bringing a record together that has grown too long: the newest entry of each row that is there, and of vectors that are there in
+//! other rows, in few large batches. Short transactions; writers and the worker are not held up.
 
 use crate::pg::ffi::catch::{self, Caught};
 use crate::pg::{record, source};
 use crate::worker::gather;
-use autoembed_core::record::{Newest, Part, row};
+use autoembed_core::record::{Newest, Part, row, vector};
 
 /// Keys that are read in one transaction.
 const ROWS: i64 = 20_000;
@@ -40,11 +40,14 @@ fn see_rows(vectorizer: i32, newest: &mut Newest) -> Result<bool, Caught> {
     loop {
         let keys = catch::transaction(|| {
             let context = gather::load(vectorizer)?;
-            Some(source::walk(&context.target(), after.as_deref(), None, ROWS))
+            let keys = source::walk(&context.target(), after.as_deref(), None, ROWS);
+            let names: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
+            let heads = source::heads(&context.target(), &context.pgvector.schema, &names);
+            Some(keys.into_iter().map(|(key, _)| key).zip(heads).collect::<Vec<_>>())
         })?;
         let Some(keys) = keys else { return Ok(false) };
         let Some((last, _)) = keys.last() else { return Ok(true) };
         after = Some(last.clone());
-        keys.iter().for_each(|(key, _)| newest.see(row(key)));
+        keys.iter().for_each(|(key, head)| newest.see(row(key), head.as_deref().map(vector)));
     }
 }
