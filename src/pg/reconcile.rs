@@ -24,6 +24,14 @@ const MOST_ENTRIES: u64 = 4_000_000;
 /// # Errors
 /// As `vectorizers::own_all`; 55000 where a vectorizer's table is not as it was; what reading the table raises.
 pub fn reconcile(source: pg_sys::Oid) -> Result<i64> {
+    in_parts(source, MOST_ENTRIES)
+}
+
+/// As [`reconcile`], with at most about so many entries of the record in memory.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn in_parts(source: pg_sys::Oid, most_entries: u64) -> Result<i64> {
     let mut own = vectorizers::own_all(Some(source))?;
     if own.iter().any(|vectorizer| vectorizer.is_restored) {
         catalog::repair();
@@ -31,7 +39,7 @@ pub fn reconcile(source: pg_sys::Oid) -> Result<i64> {
     }
     let mut queued = 0;
     for vectorizer in &own {
-        queued += of_one(vectorizer)?;
+        queued += of_one(vectorizer, most_entries)?;
     }
     if queued > 0 {
         wake::at_commit();
@@ -39,7 +47,7 @@ pub fn reconcile(source: pg_sys::Oid) -> Result<i64> {
     Ok(queued)
 }
 
-fn of_one(vectorizer: &Vectorizer) -> Result<i64> {
+fn of_one(vectorizer: &Vectorizer, most_entries: u64) -> Result<i64> {
     let gone = |what: &str| {
         Error::state(
             format!("{what} of vectorizer {} is gone", vectorizer.id),
@@ -62,7 +70,7 @@ fn of_one(vectorizer: &Vectorizer) -> Result<i64> {
         other: Vec::new(),
         queued: 0,
     };
-    for part in Part::all(record::count(vectorizer.id), MOST_ENTRIES) {
+    for part in Part::all(record::count(vectorizer.id), most_entries) {
         search.walk(part)?;
     }
     search.queue();
