@@ -11,6 +11,7 @@ mod gather;
 mod ident;
 mod parse;
 mod queue;
+mod record;
 mod rights;
 mod search;
 mod source;

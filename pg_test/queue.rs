@@ -218,10 +218,10 @@ mod tests {
 
     #[pg_test]
     fn queue_lists_a_failure_once_a_row() {
-        queue::fail(ID, "a", 5, "old", "an old message", "an old hint");
-        queue::fail(ID, "b", 1, "x", "m", "h");
-        queue::fail(OTHER, "a", 1, "x", "m", "h");
-        queue::fail(ID, "a", 7, "code'", "it's a \"message\"\\", "h");
+        queue::fail(ID, "a", &[], 5, "old", "an old message", "an old hint");
+        queue::fail(ID, "b", &[], 1, "x", "m", "h");
+        queue::fail(OTHER, "a", &[], 1, "x", "m", "h");
+        queue::fail(ID, "a", &[], 7, "code'", "it's a \"message\"\\", "h");
         let list = column::<String>(&format!(
             "SELECT concat_ws('|', key, attempts, code, message, hint) FROM autoembed.failed WHERE vectorizer_id = {ID} ORDER BY key"
         ));

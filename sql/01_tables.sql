@@ -143,10 +143,24 @@ CREATE TABLE autoembed.failed (
     code          text NOT NULL,
     message       text NOT NULL,
     hint          text NOT NULL,
-    failed_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    failed_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    text_mark     bigint
 );
 CREATE INDEX failed_key ON autoembed.failed (vectorizer_id, key);
 COMMENT ON TABLE autoembed.failed IS 'Jobs given up, kept until retry_failed() or autoembed.failed_retention';
+COMMENT ON COLUMN autoembed.failed.text_mark IS 'fingerprint of the text that was given up: reconcile() queues the row again only when it has another; NULL: the text was not read';
+
+-- One row a batch. The fingerprints are as good as random, so compressing them would be in vain.
+CREATE TABLE autoembed.embedded (
+    vectorizer_id int NOT NULL,
+    id            bigint GENERATED ALWAYS AS IDENTITY,
+    marks         bytea NOT NULL,
+    PRIMARY KEY (vectorizer_id, id)
+);
+ALTER TABLE autoembed.embedded ALTER COLUMN marks SET STORAGE EXTERNAL;
+COMMENT ON TABLE autoembed.embedded IS 'Which vector was written for which text, for reconcile(): fingerprints of 16 bytes a row';
+COMMENT ON COLUMN autoembed.embedded.id IS 'grows with each batch; negative where older batches were brought together';
+COMMENT ON COLUMN autoembed.embedded.marks IS 'for each row 8 bytes that stand for its key, 4 for the vector, and 4 for text and vector';
 
 CREATE TABLE autoembed.backfill (
     vectorizer_id int PRIMARY KEY,
@@ -230,6 +244,8 @@ SELECT pg_catalog.pg_extension_config_dump('autoembed.job_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.lease_token_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.failed', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.failed_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('autoembed.embedded', '');
+SELECT pg_catalog.pg_extension_config_dump('autoembed.embedded_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.request', '');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.request_id_seq', '');

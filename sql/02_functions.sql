@@ -84,6 +84,11 @@ CREATE FUNCTION autoembed.discard_failed(source regclass DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'discard_failed_wrapper';
 COMMENT ON FUNCTION autoembed.discard_failed(regclass) IS 'Forgets failed jobs and returns how many. source NULL: all tables of the caller.';
 
+CREATE FUNCTION autoembed.reconcile(source regclass)
+RETURNS bigint LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'reconcile_wrapper';
+COMMENT ON FUNCTION autoembed.reconcile(regclass) IS
+    'Finds rows that changed without the triggers'' knowledge (restored, replicated, triggers disabled), reading the whole table: rows with a text and no vector, and rows whose vector was written for another text. Queues them in the slow lane and returns how many.';
+
 CREATE FUNCTION autoembed.wait(source regclass DEFAULT NULL, timeout interval DEFAULT '1 min')
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'wait_wrapper';
 COMMENT ON FUNCTION autoembed.wait(regclass, interval) IS

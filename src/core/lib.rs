@@ -10,6 +10,7 @@
 //!   and tokens a minute), [`concurrency`] (how much at once) and [`learned`] (what its answers teach about its limits).
 //! - [`trouble`]: what a log says of it when it repeats.
 //! - [`retry`]: when to try again; [`batch`]: what goes into one request; [`usage`]: what it has cost.
+//! - [`record`]: what is kept of each vector, to find those whose text has changed unseen.
 //! - [`hash`], [`host`], [`key`], [`secret`]: small things that must be exactly right.
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod learned;
 pub mod model;
 pub mod provider;
 pub mod rate;
+pub mod record;
 pub mod retry;
 pub mod secret;
 pub mod trouble;

@@ -3,7 +3,7 @@
 
 use crate::pg::error::{Error, or_raise};
 use crate::pg::ffi::types::{Name, Vector};
-use crate::pg::{catalog, embed, enable, models, search, settings, usage, vectorizers};
+use crate::pg::{catalog, embed, enable, models, reconcile, search, settings, usage, vectorizers};
 use crate::worker::{drain, wait};
 use autoembed_core::InputKind;
 use pgrx::datum::{Date, Interval};
@@ -201,6 +201,11 @@ fn retry_failed(source: Option<pg_sys::Oid>) -> i64 {
 #[pg_extern(sql = false)]
 fn discard_failed(source: Option<pg_sys::Oid>) -> i64 {
     or_raise(vectorizers::discard_failed(source))
+}
+
+#[pg_extern(sql = false)]
+fn reconcile(source: pg_sys::Oid) -> i64 {
+    or_raise(reconcile::reconcile(source))
 }
 
 #[pg_extern(sql = false)]

@@ -212,6 +212,16 @@ pub fn silenced(table: &Table, names: &[String]) -> Option<Silenced> {
     disabled.map(|(_, _, table, trigger)| Silenced::Disabled { table, trigger: quote(&trigger) })
 }
 
+/// Whether somebody's BEFORE trigger may change a row of the table, or of its partitions, on its way into it.
+pub fn has_editing_triggers(table: &Table) -> bool {
+    // Of the bits of tgtype, 1 is FOR EACH ROW, 2 is BEFORE, 16 is UPDATE.
+    const SQL: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY ($1) AND tgtype & 19 = 19 AND tgenabled <> 'D' \
+         AND tgfoid <> 'autoembed.clear_vector()'::regprocedure)";
+    let tables = with_partitions(table);
+    as_extension(|| spi::planned(SQL, args![tables], Mode::Write, |row| row.or_default::<bool>(1))).first()
+        == Some(&true)
+}
+
 /// Whether `role` may read a column of a table; `None`: any column.
 pub fn may_read(role: pg_sys::Oid, table: pg_sys::Oid, column: Option<&str>) -> bool {
     const SQL: &str = "SELECT CASE WHEN $3 IS NULL THEN has_any_column_privilege($1, $2, 'SELECT') \
@@ -344,7 +354,7 @@ pub fn repair() {
 
 /// Removes work of vectorizers that are no more.
 pub fn remove_orphans() {
-    for table in ["job", "failed", "backfill", "request", "vectorizer_state"] {
+    for table in ["job", "failed", "embedded", "backfill", "request", "vectorizer_state"] {
         let sql = format!(
             "DELETE FROM autoembed.{table} x WHERE NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.id = x.vectorizer_id)"
         );

@@ -13,6 +13,8 @@ pub mod ident;
 pub mod keys;
 pub mod models;
 pub mod queue;
+pub mod reconcile;
+pub mod record;
 pub mod search;
 pub mod settings;
 pub mod source;

@@ -1,15 +1,18 @@
 //! The queue: claim, complete, put back, fail, rescue, feed. SQL only; every statement is one short step of a transaction.
 
 use crate::pg::ffi::rights::{as_extension, as_queue};
-use crate::pg::ffi::spi::{self, Mode, Row, args};
+use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
+use autoembed_core::record;
 use pgrx::datum::TimestampWithTimeZone;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// The lane of users' writes.
 pub const LIVE: i16 = 0;
 /// The lane behind it.
 pub const BACKFILL: i16 = 1;
+/// The code of rows that were given up since the worker ended each time it had them in hand.
+pub const WORKER_DIED: &str = "worker_died";
 
 /// One claimed job.
 #[derive(Debug, Clone)]
@@ -223,20 +226,23 @@ pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration, by_
     });
 }
 
-/// Writes a row that is given up into the list of failed jobs. Its jobs must have been taken out by [`complete`].
-pub fn fail(vectorizer: i32, key: &str, attempts: i16, code: &str, message: &str, hint: &str) {
+/// Writes a row that is given up into the list of failed jobs. Its jobs must have been taken out by [`complete`]. `text`: sha256 of
+/// the text; empty where it was not read.
+pub fn fail(vectorizer: i32, key: &str, text: &[u8], attempts: i16, code: &str, message: &str, hint: &str) {
     const SQL: &str = "WITH old AS (DELETE FROM autoembed.failed WHERE vectorizer_id = $1 AND key = $2) \
-         INSERT INTO autoembed.failed (vectorizer_id, key, attempts, code, message, hint) VALUES ($1, $2, $3, $4, $5, $6)";
+         INSERT INTO autoembed.failed (vectorizer_id, key, attempts, code, message, hint, text_mark) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let mark: Option<i64> = (!text.is_empty()).then(|| record::text(text).into());
     as_queue(|| {
         spi::planned(
             SQL,
-            args![
-                vectorizer,
-                key.to_string(),
-                i32::from(attempts),
-                code.to_string(),
-                message.to_string(),
-                hint.to_string()
+            &[
+                Arg::new(vectorizer),
+                Arg::new(key.to_string()),
+                Arg::new(i32::from(attempts)),
+                Arg::new(code.to_string()),
+                Arg::new(message.to_string()),
+                Arg::new(hint.to_string()),
+                Arg::new::<i64>(mark),
             ],
             Mode::Write,
             |_| (),
@@ -269,6 +275,36 @@ pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
         spi::planned(SQL, args![vectorizer, ids, keys, first], Mode::Write, |row| row.or_default::<i64>(1))
             .into_iter()
             .collect()
+    })
+}
+
+/// Of `keys`, those with a job, as the calling statement sees them.
+pub fn waiting(vectorizer: i32, keys: Vec<String>) -> HashSet<String> {
+    const SQL: &str = "SELECT u.key FROM unnest($2::text[]) AS u (key) \
+         WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.key = u.key)";
+    as_extension(|| {
+        spi::planned(SQL, args![vectorizer, keys], Mode::Read, |row| row.or_default(1)).into_iter().collect()
+    })
+}
+
+/// Why a row is in the list of failed jobs.
+pub struct Failed {
+    /// The failure's code.
+    pub code: String,
+    /// What [`record::text`] gives for the text that was given up; `None` where it was not read.
+    pub text: Option<u32>,
+}
+
+/// Of `keys`, those that are in the list of failed jobs, as the calling statement sees them.
+pub fn failures(vectorizer: i32, keys: Vec<String>) -> HashMap<String, Failed> {
+    const SQL: &str = "SELECT key, code, text_mark FROM autoembed.failed WHERE vectorizer_id = $1 AND key = ANY ($2)";
+    as_queue(|| {
+        spi::planned(SQL, args![vectorizer, keys], Mode::Read, |row| {
+            let text = row.get::<i64>(3).and_then(|mark| u32::try_from(mark).ok());
+            (row.or_default::<String>(1), Failed { code: row.or_default(2), text })
+        })
+        .into_iter()
+        .collect()
     })
 }
 
@@ -316,15 +352,18 @@ pub struct Walk {
 pub fn lock_walk(vectorizer: i32) -> Option<Walk> {
     const SQL: &str = "SELECT last_key, end_key, force FROM autoembed.backfill \
          WHERE vectorizer_id = $1 AND walked_at IS NULL FOR UPDATE SKIP LOCKED";
-    as_queue(|| {
-        spi::planned(SQL, args![vectorizer], Mode::Write, |row| Walk {
-            last_key: row.get(1),
-            end_key: row.get(2),
-            force: row.or_default(3),
-        })
-    })
-    .into_iter()
-    .next()
+    as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Write, read_walk)).into_iter().next()
+}
+
+fn read_walk(row: &Row) -> Walk {
+    Walk { last_key: row.get(1), end_key: row.get(2), force: row.or_default(3) }
+}
+
+/// The unfinished backfill of a vectorizer, as the calling statement sees it.
+pub fn unfinished_walk(vectorizer: i32) -> Option<Walk> {
+    const SQL: &str =
+        "SELECT last_key, end_key, force FROM autoembed.backfill WHERE vectorizer_id = $1 AND walked_at IS NULL";
+    as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Read, read_walk)).into_iter().next()
 }
 
 /// Notes how far a backfill has come.

@@ -3,8 +3,16 @@
 use crate::pg::catalog::{KeyColumn, Table, Vectorizer};
 use crate::pg::ffi::rights::as_owner;
 use crate::pg::ffi::spi::{self, Arg, Mode};
-use crate::pg::ident::quote;
-use autoembed_core::key;
+use crate::pg::ident::{qualified, quote};
+use autoembed_core::{Model, key, record};
+
+/// Most characters that are read of one text, whatever the model takes.
+const MAX_CHARS: usize = 1_000_000;
+
+/// Characters that are read of a text for a model.
+pub fn max_chars(model: &Model) -> i32 {
+    model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32
+}
 
 /// One row as it is now.
 #[derive(Debug)]
@@ -142,20 +150,28 @@ pub fn exist(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
     there
 }
 
+// Qualified: a bare name in ORDER BY would be the text in the select list.
+fn key_names(table: &Table) -> Vec<String> {
+    table.key.iter().map(|column| format!("{}.{}", table.sql(), quote(&column.name))).collect()
+}
+
+/// The condition that a row comes after (`>`) or not after (`<=`) a key, with its arguments; always true for no key.
+fn bound(table: &Table, key: Option<&str>, operator: &str, arguments: &mut Vec<Arg>) -> String {
+    let Some(parts) = key.and_then(|key| split_key(key, table.key.len())) else { return "true".into() };
+    let casts = table.key.iter().enumerate().map(|(i, c)| format!("${}::{}", arguments.len() + i + 1, c.type_name));
+    let sql = format!("({}) {operator} ({})", key_names(table).join(", "), casts.collect::<Vec<_>>().join(", "));
+    arguments.extend(parts.into_iter().map(Arg::new));
+    sql
+}
+
 /// Up to `rows` keys above `after` and not above `end` in key order, each with whether it has a vector.
 pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i64) -> Vec<(String, bool)> {
     let table = target.table;
     let columns = table.key.len();
-    let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
+    let names = key_names(table);
     let texts = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
     let mut arguments = Vec::new();
-    let mut bounds = vec!["true".to_string()];
-    for (bound, operator) in [(after, ">"), (end, "<=")] {
-        let Some(parts) = bound.and_then(|key| split_key(key, columns)) else { continue };
-        let casts = table.key.iter().enumerate().map(|(i, c)| format!("${}::{}", arguments.len() + i + 1, c.type_name));
-        bounds.push(format!("({}) {operator} ({})", names.join(", "), casts.collect::<Vec<_>>().join(", ")));
-        arguments.extend(parts.into_iter().map(Arg::new));
-    }
+    let bounds = [(after, ">"), (end, "<=")].map(|(key, operator)| bound(table, key, operator, &mut arguments));
     let sql = format!(
         "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} WHERE {bounds} ORDER BY {order} LIMIT {rows}",
         table = table.sql(),
@@ -172,10 +188,113 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
     })
 }
 
+/// One row as the calling statement sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its key as text.
+    pub key: String,
+    /// sha256 of the whole input in UTF-8; `None`: the input is NULL.
+    pub hash: Option<Vec<u8>>,
+    /// There is nothing to embed: the input, or as much of it as is read, is NULL or blank.
+    pub is_blank: bool,
+    /// How its vector begins, as [`record::head`] has it; `None`: it has none.
+    pub head: Option<Vec<u8>>,
+    /// It lies between the two keys that were asked about.
+    pub is_between: bool,
+}
+
+/// Up to `rows` rows above `after` in key order, each with whether it lies in `between`: above the one key, and not above the
+/// other. Raises what the table or the input expression raises.
+pub fn look(
+    target: &Target<'_>,
+    vector_schema: &str,
+    after: Option<&str>,
+    between: (Option<&str>, Option<&str>),
+    max_chars: i32,
+    rows: i64,
+) -> Vec<Seen> {
+    let table = target.table;
+    let columns = table.key.len();
+    let names = key_names(table);
+    let mut arguments = Vec::new();
+    let [after, above, up_to] = [(after, ">"), (between.0, ">"), (between.1, "<=")]
+        .map(|(key, operator)| bound(table, key, operator, &mut arguments));
+    arguments.push(Arg::new(max_chars));
+    arguments.push(Arg::new(blanks()));
+    let keys = (1..=columns).map(|i| format!("autoembed_r.autoembed_k{i}")).collect::<Vec<_>>();
+    let sql = format!(
+        "SELECT {texts}, {hash}, \
+           COALESCE(pg_catalog.ltrim(pg_catalog.left(autoembed_r.autoembed_t, ${limit}), ${blanks}) OPERATOR(pg_catalog.=) '', true), \
+           pg_catalog.substring({send}(autoembed_r.autoembed_e), 5, {head}), autoembed_r.autoembed_b \
+         FROM (SELECT {inner}, ({input})::pg_catalog.text AS autoembed_t, {table}.{embedding} AS autoembed_e, \
+             {above} AND {up_to} AS autoembed_b \
+           FROM {from} WHERE {after} ORDER BY {order} LIMIT {rows}) autoembed_r ORDER BY {outer}",
+        texts = keys.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", "),
+        hash = hash_sql("autoembed_r.autoembed_t"),
+        limit = arguments.len() - 1,
+        blanks = arguments.len(),
+        send = qualified(vector_schema, "vector_send"),
+        head = record::COMPONENTS * 4,
+        inner = names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| format!("{n} AS autoembed_k{}", i + 1))
+            .collect::<Vec<_>>()
+            .join(", "),
+        input = target.input,
+        table = table.sql(),
+        embedding = quote(target.embedding),
+        from = table.source_sql(),
+        order = names.join(", "),
+        outer = keys.join(", "),
+    );
+    as_owner(table.owner, &target.vectorizer.input_path, || {
+        spi::query(&sql, &arguments, Mode::Read, |row| {
+            let parts: Vec<String> = (1..=columns).map(|i| row.or_default(i)).collect();
+            Seen {
+                key: join_key(&parts),
+                hash: row.get(columns + 1),
+                is_blank: row.or_default(columns + 2),
+                head: row.get(columns + 3),
+                is_between: row.or_default(columns + 4),
+            }
+        })
+    })
+}
+
+/// Every character that Rust takes for white space, as the worker does when it decides that there is nothing to embed.
+fn blanks() -> String {
+    ('\0'..='\u{ffff}').filter(|c| c.is_whitespace()).collect()
+}
+
+/// How the vectors of these rows begin, as this transaction has written them; `None`: there is none.
+pub fn heads(target: &Target<'_>, vector_schema: &str, keys: &[&str]) -> Vec<Option<Vec<u8>>> {
+    let columns = target.table.key.len();
+    let sql = format!(
+        "SELECT autoembed_o, pg_catalog.substring({send}({table}.{embedding}), 5, {head}) FROM {keys} JOIN {from} ON {condition}",
+        send = qualified(vector_schema, "vector_send"),
+        table = target.table.sql(),
+        embedding = quote(target.embedding),
+        head = record::COMPONENTS * 4,
+        keys = keys_from(columns, &[]),
+        from = target.table.source_sql(),
+        condition = key_condition(target.table, "autoembed_k"),
+    );
+    let mut heads = vec![None; keys.len()];
+    let arguments = key_arguments(columns, keys);
+    as_owner(target.table.owner, &target.vectorizer.input_path, || {
+        for (ordinal, head) in spi::query(&sql, &arguments, Mode::Write, |row| (row.or_default::<i64>(1), row.get(2))) {
+            if let Some(place) = usize::try_from(ordinal - 1).ok().and_then(|i| heads.get_mut(i)) {
+                *place = head;
+            }
+        }
+    });
+    heads
+}
+
 /// The last key of the table; `None` where it has no rows.
 pub fn last_key(table: &Table) -> Option<String> {
-    // Qualified: a bare name in ORDER BY would be the text in the select list.
-    let names = table.key.iter().map(|c| format!("{}.{}", table.sql(), quote(&c.name))).collect::<Vec<_>>();
+    let names = key_names(table);
     let texts = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
     let order = names.iter().map(|name| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
     let sql = format!("SELECT {texts} FROM {} ORDER BY {order} LIMIT 1", table.source_sql());

@@ -50,7 +50,7 @@ pub fn disable(source: pg_sys::Oid, embedding: &str, drop_column: bool) -> Resul
     }
     as_extension(|| {
         spi::execute("DELETE FROM autoembed.vectorizer WHERE id = $1", args![vectorizer.id]);
-        for table in ["job", "failed", "backfill", "request", "vectorizer_state"] {
+        for table in ["job", "failed", "embedded", "backfill", "request", "vectorizer_state"] {
             spi::execute(&format!("DELETE FROM autoembed.{table} WHERE vectorizer_id = $1"), args![vectorizer.id]);
         }
     });

@@ -2,6 +2,7 @@
 
 use crate::pg::ffi::catch::Caught;
 use crate::pg::queue::{self, Charge, Job, Logged};
+use crate::pg::record::{self, Given};
 use crate::pg::settings::Work;
 use crate::pg::writer::{self, Entry, Outcome};
 use crate::points;
@@ -79,12 +80,16 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     let mut done_keys = Vec::new();
     let mut stale: Vec<&Item> = Vec::new();
     let mut refused: Option<Caught> = None;
-    for ((item, _, vector), outcome) in entries.iter().zip(outcomes) {
+    let mut given: Vec<Given<'_>> = Vec::new();
+    for ((item, hash, vector), outcome) in entries.iter().zip(outcomes) {
         match outcome {
             Outcome::Written => {
                 written.rows += usize::from(vector.is_some());
                 written.cut += usize::from(vector.is_some() && item.is_cut);
                 done_keys.push(item.key.clone());
+                if let (Some(text), Some(vector)) = (hash, vector) {
+                    given.push((item.key.as_str(), *text, *vector));
+                }
             }
             Outcome::Gone => {}
             Outcome::Locked => put_back(id, item, &held, Charge::GivenBack, LOCKED_PAUSE, true),
@@ -117,6 +122,7 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
         None => state::unblock_vectorizer(id),
     }
     queue::forget_failures(id, done_keys);
+    record::add(&context.target(), &context.pgvector, &given);
     written
 }
 
@@ -154,7 +160,7 @@ fn put_back(id: i32, item: &Item, held: &HashSet<i64>, charge: Charge, pause: Du
 
 fn try_again(id: i32, item: &Item, held: &HashSet<i64>, work: &Work, code: &str, message: &str, hint: &str) {
     if item.attempts() >= work.max_attempts as i16 {
-        queue::fail(id, &item.key, item.attempts(), code, message, hint);
+        queue::fail(id, &item.key, &item.hash, item.attempts(), code, message, hint);
     } else {
         put_back(id, item, held, Charge::Kept, pause_after(item, work), false);
     }
@@ -219,7 +225,7 @@ pub fn too_long(id: i32, item: &Item, model: &str, most: usize) {
 
 fn give_up(id: i32, item: &Item, failure: &Failure) {
     if !queue::complete(id, item.jobs.iter()).is_empty() {
-        queue::fail(id, &item.key, item.attempts(), &failure.code, &failure.message, &failure.hint);
+        queue::fail(id, &item.key, &item.hash, item.attempts(), &failure.code, &failure.message, &failure.hint);
     }
 }
 

@@ -24,8 +24,6 @@ pub const IN_USE: Duration = Duration::from_millis(500);
 const REFUSED: Duration = Duration::from_secs(5);
 /// Rows that a backfill walks at once.
 const WALK: i64 = 4096;
-/// Most characters that are read of one text, whatever the model takes.
-const MAX_CHARS: usize = 1_000_000;
 /// Characters of texts that are read at once; about as many bytes are read before the rest of the rows is left for the next time.
 const MOST_AT_ONCE: usize = 16 << 20;
 
@@ -225,13 +223,14 @@ pub fn gather(
         queue::fail(
             id,
             &jobs[0].key,
+            &[],
             attempts(jobs) - 1,
-            "worker_died",
+            queue::WORKER_DIED,
             "the worker ended each time it had this row in hand",
             "Look into the server's log for that time; then call autoembed.retry_failed().",
         );
     }
-    let max_chars = context.stored.model.limits.input_tokens.saturating_mul(8).min(MAX_CHARS) as i32;
+    let max_chars = source::max_chars(&context.stored.model);
     let mut portions = Portions::new(rows, max_chars as usize);
     while let Some(rows) = portions.next() {
         let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();

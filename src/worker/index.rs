@@ -1,4 +1,5 @@
-//! The HNSW index of a table that was full: built by a process of its own, without blocking writers, after the backfill.
+//! The HNSW index of a table that was full: built by a process of its own, without blocking writers, after the backfill. The same
+//! process brings records together that have grown too long.
 
 use crate::pg::catalog::{self, Vectorizer};
 use crate::pg::enable::{MAX_INDEXED_DIMENSIONS, index_on, index_statement};
@@ -7,9 +8,10 @@ use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, process, utility};
 use crate::pg::ident::qualified;
+use crate::pg::record;
 use crate::worker::gather::Context;
 use crate::worker::log::{self, Subject};
-use crate::worker::state;
+use crate::worker::{state, tidy};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
@@ -37,9 +39,9 @@ pub fn is_missing(context: &Context) -> bool {
     found.first() == Some(&true)
 }
 
-/// Starts a builder where an index is due; it ends by itself when another is at work.
+/// Starts a builder where an index is due, or a record too long; it ends by itself when another is at work.
 pub fn start_builders() -> Result<(), Caught> {
-    if catch::transaction(due)?.is_empty() {
+    if catch::transaction(|| due().is_empty() && record::overgrown().is_empty())? {
         return Ok(());
     }
     let started = BackgroundWorkerBuilder::new("autoembed indexer")
@@ -80,6 +82,11 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
                 give_up(id);
             });
             drop(noted);
+        }
+    }
+    for id in catch::transaction(record::overgrown).unwrap_or_default() {
+        if let Err(caught) = tidy::bring_together(id) {
+            log!("autoembed: the record of vectorizer {id} stays as it is: {}", caught.message);
         }
     }
 }

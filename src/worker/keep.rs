@@ -31,18 +31,26 @@ pub fn house(work: &Work) -> Result<(), Caught> {
          sums AS (SELECT vectorizer_id, sum(rows) AS rows, sum(truncated) AS truncated FROM old GROUP BY 1) \
          UPDATE autoembed.vectorizer v SET embedded = v.embedded + sums.rows, truncated = v.truncated + sums.truncated \
          FROM sums WHERE v.id = sums.vectorizer_id";
-    // What was put back while its vectorizer was disabled. The numbers of vectorizers are found by skipping through the index.
-    const ORPHANS: &str = "WITH RECURSIVE ids AS ((SELECT vectorizer_id AS id FROM autoembed.job ORDER BY vectorizer_id LIMIT 1) \
-         UNION ALL SELECT (SELECT j.vectorizer_id FROM autoembed.job j WHERE j.vectorizer_id > ids.id ORDER BY j.vectorizer_id LIMIT 1) \
-         FROM ids WHERE ids.id IS NOT NULL) \
-         DELETE FROM autoembed.job WHERE vectorizer_id IN (SELECT ids.id FROM ids WHERE ids.id IS NOT NULL \
-         AND NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.id = ids.id))";
     const FAILED: &str = "DELETE FROM autoembed.failed WHERE failed_at < clock_timestamp() - $1 * interval '1 s'";
     catch::transaction(|| {
         as_extension(|| {
             spi::execute(LOG, args![work.request_retention.as_secs_f64()]);
-            spi::execute(ORPHANS, &[]);
+            remove_orphans("job");
+            remove_orphans("embedded");
             spi::execute(FAILED, args![work.failed_retention.as_secs_f64()]);
         });
     })
+}
+
+/// Removes what was put back, or written down, while its vectorizer was disabled. The numbers of vectorizers are found by skipping
+/// through the index.
+fn remove_orphans(table: &str) {
+    let sql = format!(
+        "WITH RECURSIVE ids AS ((SELECT vectorizer_id AS id FROM autoembed.{table} ORDER BY vectorizer_id LIMIT 1) \
+         UNION ALL SELECT (SELECT t.vectorizer_id FROM autoembed.{table} t WHERE t.vectorizer_id > ids.id ORDER BY t.vectorizer_id LIMIT 1) \
+         FROM ids WHERE ids.id IS NOT NULL) \
+         DELETE FROM autoembed.{table} WHERE vectorizer_id IN (SELECT ids.id FROM ids WHERE ids.id IS NOT NULL \
+         AND NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.id = ids.id))"
+    );
+    spi::execute(&sql, &[]);
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | gather | due jobs | items with text and hash | leases and attempts of these jobs; ends jobs of rows that are gone | before the commit: nothing happened; after: the leases run out, or the next worker frees them as it starts |
 //! | call | texts | vectors, or a failure | nothing | the answer is lost, the leases remain: the rows are sent once more |
-//! | finish | vectors | - | the rows' vectors; these jobs | before the commit: as above; after: done |
+//! | finish | vectors | - | the rows' vectors; these jobs; the record of what was written | before the commit: as above; after: done |
 //! | fail | a failure | - | these jobs, the list of failed jobs | before the commit: as above, the attempt stays counted |
 
 pub mod batch;
@@ -20,4 +20,5 @@ pub mod log;
 pub mod models;
 pub mod run;
 pub mod state;
+pub mod tidy;
 pub mod wait;

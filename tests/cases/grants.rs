@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Db, Site};
 
 /// Functions that PUBLIC may execute, each with what it looks at itself.
-const FOR_EVERYBODY: [(&str, &str); 17] = [
+const FOR_EVERYBODY: [(&str, &str); 18] = [
     ("backfill", "owner"),
     ("clear_vector", "trigger"),
     ("disable", "owner"),
@@ -17,6 +17,7 @@ const FOR_EVERYBODY: [(&str, &str); 17] = [
     ("pause", "owner"),
     ("query_vector", "reader"),
     ("queue_change", "trigger"),
+    ("reconcile", "owner"),
     ("resume", "owner"),
     ("retry_failed", "owner"),
     ("search_statement", "reader"),
@@ -74,6 +75,7 @@ fn a_stranger_spends_nothing_and_sees_nothing() {
         "enqueue('messages', ARRAY['1'])".to_owned(),
         "retry_failed('messages')".to_owned(),
         "discard_failed('messages')".to_owned(),
+        "reconcile('messages')".to_owned(),
         "embed_pending('messages')".to_owned(),
         "wait('messages')".to_owned(),
         "embed('a text', 'stub')".to_owned(),

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod altered;
+mod atomic;
 mod blame;
 mod bounded;
 mod chaos;
@@ -23,6 +24,7 @@ mod hosts;
 mod inputs;
 mod interleavings;
 mod keys;
+mod lies;
 mod lifecycle;
 mod log;
 mod manual;
@@ -34,6 +36,7 @@ mod pace;
 mod partitions;
 mod providers;
 mod quickstart;
+mod reconcile;
 mod rights;
 mod runbook;
 mod search;
@@ -43,4 +46,5 @@ mod soak;
 mod spending;
 mod stale;
 mod steps;
+mod ways;
 mod writes;
