@@ -24,6 +24,7 @@ pub mod learned;
 pub mod model;
 pub mod provider;
 pub mod rate;
+mod redact;
 pub mod retry;
 pub mod secret;
 pub mod url;

@@ -25,6 +25,12 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
         }
         n => n.map(|n| n as usize),
     };
+    if process::is_worker() {
+        return Err(error::Error::state(
+            "embed_pending() cannot be called by code that the worker runs",
+            "Call it in a session; the worker does the same by itself.",
+        ));
+    }
     // A trigger that waits for the commit cannot be fired with the rights that vectors are written with.
     spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
     let scope = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();

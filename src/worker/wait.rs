@@ -20,7 +20,12 @@ pub fn until_done(source: Option<pg_sys::Oid>, timeout: Interval) -> Result<bool
     const OPEN: &str = "SELECT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = ANY ($1) AND j.id <= $2) \
          OR EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = ANY ($1) AND b.started_at <= $3 AND (b.walked_at IS NULL \
            OR EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = b.vectorizer_id AND j.lane = 1 AND j.queued_at <= b.walked_at)))";
-    let seconds = spi::first(SECONDS, &[Arg::new(timeout)], Mode::Read, |row| row.or_default::<f64>(1)).unwrap_or(0.0);
+    if process::is_worker() {
+        return Err(Error::state("the worker cannot wait for itself", "Call wait() in a session."));
+    }
+    let seconds =
+        as_extension(|| spi::first(SECONDS, &[Arg::new(timeout)], Mode::Read, |row| row.or_default::<f64>(1)))
+            .unwrap_or(0.0);
     if seconds < 0.0 {
         return Err(Error::argument("timeout is negative", "Give how long to wait, for instance '1 min'."));
     }

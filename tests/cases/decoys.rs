@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Site};
 
 /// Operators that fit a careless expression better than those of pg_catalog, or as well.
-const DECOYS: [(&str, &str, &str, &str); 18] = [
+const DECOYS: [(&str, &str, &str, &str); 20] = [
     ("/", "real", "numeric", "double precision"),
     ("/", "bigint", "numeric", "double precision"),
     ("/", "numeric", "real", "double precision"),
@@ -13,6 +13,8 @@ const DECOYS: [(&str, &str, &str, &str); 18] = [
     ("/", "numeric", "bigint", "double precision"),
     ("/", "bigint", "double precision", "double precision"),
     ("*", "real", "numeric", "double precision"),
+    ("*", "numeric", "integer", "numeric"),
+    ("-", "integer", "double precision", "double precision"),
     ("+", "bigint", "numeric", "bigint"),
     ("-", "bigint", "numeric", "bigint"),
     ("||", "text", "varchar", "text"),
@@ -89,4 +91,90 @@ fn g40_operators_made_beforehand() {
     site.db.until("SELECT count(*) FROM autoembed.status WHERE pending = 0", "1", PATIENCE);
     let ran = site.cluster.log().matches("a decoy ran as").count();
     assert_eq!(ran, PROOFS.len(), "somebody ran a decoy; log:\n{}", site.cluster.log_tail(20));
+}
+
+/// An operator for nearly every pair of the server's types that has none, and functions with the names that the extension uses.
+const EVERY_OPERATOR: &str = r"
+    CREATE FUNCTION public.decoy() RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'a decoy ran as %', current_user; END $$;
+    DO $do$
+    DECLARE
+        types CONSTANT text[] := '{int2,int4,int8,float4,float8,numeric,text,varchar,name,timestamptz,timestamp,date,interval,oid,jsonb,bytea,text[],name[]}';
+        l regtype; r regtype; o text; number text;
+    BEGIN
+        FOR l, r IN SELECT a::regtype, b::regtype FROM unnest(types) a, unnest(types) b LOOP
+            EXECUTE format('CREATE FUNCTION public.decoy_number(a %s, b %s) RETURNS float8 LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$', l, r);
+            EXECUTE format('CREATE FUNCTION public.decoy_answer(a %s, b %s) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN public.decoy(); END $$', l, r);
+            FOREACH o IN ARRAY '{+,-,*,/,=,<>,<,>,<=,>=}'::text[] LOOP
+                IF NOT EXISTS (SELECT FROM pg_operator p WHERE p.oprname = o AND p.oprleft = l AND p.oprright = r) THEN
+                    number := CASE WHEN o IN ('+', '-', '*', '/') THEN 'decoy_number' ELSE 'decoy_answer' END;
+                    EXECUTE format('CREATE OPERATOR public.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = public.%s)', o, l, r, number);
+                END IF;
+            END LOOP;
+        END LOOP;
+    END $do$;
+    CREATE FUNCTION public.sha256(varchar) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$;
+    CREATE FUNCTION public.format(text, int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$;
+    CREATE FUNCTION public.format(text, bigint) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$;
+    CREATE FUNCTION public.left(text, bigint) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$;
+    CREATE FUNCTION public.clock_timestamp(text) RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM public.decoy(); END $$";
+
+/// Whoever looks operators up in a schema where others may make some runs theirs: no call of the extension does.
+#[test]
+fn g40_an_operator_for_every_pair_of_types() {
+    let mut site = Site::new();
+    site.db.run("CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory; CREATE ROLE carol LOGIN; GRANT CREATE ON SCHEMA public TO carol");
+    let mut mallory = site.session_as("mallory");
+    mallory.run(EVERY_OPERATOR);
+    // Statements of the test's own keep out of it.
+    site.db.run("SET search_path = pg_catalog");
+    let mut root = site.session();
+    assert!(root.error("SELECT 1 - 0.5::float8").message.contains("a decoy ran as postgres"), "no decoy is in the way");
+    for role in ["postgres", "carol"] {
+        let table = format!("of_{role}");
+        let mut caller = site.session_as(role);
+        caller.run(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, tag text, body varchar)"));
+        for _ in 0..2 {
+            caller.run(&format!(
+                "SELECT autoembed.enable('{table}', 'body', model => 'stub', delay => '10 ms', on_change => 'clear')"
+            ));
+        }
+        caller.run(&format!("INSERT INTO {table} VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, NULL, 'three')"));
+        caller.run(&format!("UPDATE {table} SET body = 'four' WHERE id OPERATOR(pg_catalog.=) 3::bigint"));
+        assert!(caller.yes(&format!("SELECT autoembed.wait('{table}', '30 s')")));
+        site.settle(&format!("public.{table}"), "body");
+        for arguments in [
+            "",
+            ", 1",
+            ", 5, 0.1",
+            ", 5, filter => '{\"id\": [1, 2], \"tag\": \"a\"}'",
+            ", 5, filter => '{\"tag\": null}'",
+        ] {
+            assert!(!caller.rows(&format!("SELECT * FROM similar_{table}('four'{arguments})")).is_empty());
+        }
+        for view in ["status", "failed_jobs", "workers", "requests", "models"] {
+            caller.rows(&format!("SELECT * FROM autoembed.{view}"));
+        }
+        for call in [
+            "pause('{}')",
+            "resume('{}')",
+            "backfill('{}', force => true)",
+            "enqueue('{}', '{{1}}')",
+            "embed_pending('{}')",
+            "retry_failed('{}')",
+            "discard_failed('{}')",
+            "wait('{}')",
+            "embed('a river', 'stub')",
+            "disable('{}', drop_column => true)",
+        ] {
+            caller
+                .run(&format!("SELECT autoembed.{}", call.replace("{{", "{").replace("}}", "}").replace("{}", &table)));
+        }
+    }
+    root.run(
+        "SELECT autoembed.create_model('other', 'openai', dimensions => 3, timeout => '5 s', daily_token_budget => 5)",
+    );
+    root.rows("SELECT * FROM autoembed.test_model('other'); SELECT * FROM autoembed.usage; SELECT autoembed.drop_model('other')");
+    let ran = site.cluster.log().matches("a decoy ran as").count();
+    assert_eq!(ran, 1, "somebody ran a decoy; log:\n{}", site.cluster.log_tail(20));
 }
