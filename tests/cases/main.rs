@@ -33,4 +33,5 @@ mod secrets;
 mod sizes;
 mod spending;
 mod stale;
+mod trojans;
 mod writes;

@@ -136,6 +136,12 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
     value
 }
 
+/// Whether this is code in a context that cannot be left, as that of [`as_owner`].
+pub fn is_restricted() -> bool {
+    // SAFETY: a read.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
+}
+
 /// Whether code of table owners has run since this was asked last.
 pub fn has_run_owners_code() -> bool {
     OWNERS_CODE_RAN.take()
