@@ -271,7 +271,7 @@ fn condition(table: &Table, filter: &Value) -> Result<String> {
             Value::Null => format!("{place} IS NULL"),
             _ if column.is_json => format!("{place} OPERATOR(pg_catalog.@>) ($4 OPERATOR(pg_catalog.->) {key})"),
             Value::Array(_) => format!(
-                "{place} {equals} ANY (ARRAY(SELECT autoembed_e::{} FROM pg_catalog.jsonb_array_elements_text($4 OPERATOR(pg_catalog.->) {key}) AS autoembed_e))",
+                "{place} {equals} ANY (ARRAY(SELECT autoembed_e.autoembed_v::{} FROM pg_catalog.jsonb_array_elements_text($4 OPERATOR(pg_catalog.->) {key}) AS autoembed_e (autoembed_v)))",
                 column.type_name
             ),
             Value::Object(_) => {

@@ -21,6 +21,7 @@ mod keys;
 mod lifecycle;
 mod manual;
 mod memory;
+mod names;
 mod options;
 mod outage;
 mod pace;
