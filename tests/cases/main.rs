@@ -7,6 +7,7 @@
 
 mod altered;
 mod blame;
+mod canary;
 mod chaos;
 mod decoys;
 mod doorman;

@@ -7,7 +7,7 @@ use autoembed_tests::wait::eventually;
 use autoembed_tests::{Db, Site};
 
 /// What the code tries, each in a subtransaction of its own: nobody but a superuser, or a session that is its own, may.
-const FORBIDDEN: [&str; 49] = [
+const FORBIDDEN: [&str; 50] = [
     "RESET ROLE",
     "SET ROLE NONE",
     "SET ROLE postgres",
@@ -57,6 +57,7 @@ const FORBIDDEN: [&str; 49] = [
     "SELECT autoembed.create_model('mine', 'openai', 3)",
     "SELECT autoembed.embed_pending()",
     "SELECT autoembed.wait(timeout => '1 s')",
+    "SELECT public.dblink_connect('left_behind', 'dbname=app')",
 ];
 
 /// What anybody may do, and what must not outlast the owner's turn.
@@ -181,6 +182,9 @@ fn scene(mut site: Site, attempts: &[&str]) -> Site {
         "CREATE ROLE alice LOGIN; CREATE ROLE warden; CREATE ROLE carol LOGIN; GRANT CREATE ON SCHEMA public TO alice, warden, carol;
          GRANT CREATE ON DATABASE app TO alice; GRANT warden TO alice WITH ADMIN OPTION",
     );
+    if site.db.yes("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'dblink')") {
+        site.db.run("CREATE EXTENSION dblink");
+    }
     let mut alice = site.session_as("alice");
     alice.run(
         "CREATE TABLE seen (via text, who name, is_super boolean, pid int, done int[]); CREATE TABLE attempts (id int, sql text); GRANT ALL ON seen, attempts TO PUBLIC;
