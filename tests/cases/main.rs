@@ -35,5 +35,7 @@ mod secrets;
 mod sizes;
 mod spending;
 mod stale;
+mod tenants;
 mod trojans;
+mod trusted;
 mod writes;
