@@ -178,3 +178,31 @@ fn g40_an_operator_for_every_pair_of_types() {
     let ran = site.cluster.log().matches("a decoy ran as").count();
     assert_eq!(ran, 1, "somebody ran a decoy; log:\n{}", site.cluster.log_tail(20));
 }
+
+/// An expression is part of the owner's search function: what its names mean is not for the reader's search_path to say.
+#[test]
+fn g07_an_expression_means_the_same_to_every_reader() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE alice LOGIN; CREATE ROLE mallory LOGIN; CREATE ROLE bob LOGIN; CREATE SCHEMA shop AUTHORIZATION alice; CREATE SCHEMA evil AUTHORIZATION mallory;
+         GRANT USAGE ON SCHEMA shop, evil TO PUBLIC",
+    );
+    let mut alice = site.session_as("alice");
+    alice.run(
+        "SET search_path = shop, public; CREATE TABLE products (id int PRIMARY KEY, name varchar); CREATE TABLE reviews (id int, note varchar);
+         INSERT INTO products VALUES (1, 'kettle'); INSERT INTO reviews VALUES (1, 'boils'); GRANT SELECT ON products, reviews TO bob;
+         SELECT autoembed.enable('products', $$name || (SELECT note FROM reviews r WHERE r.id = products.id)$$, model => 'stub')",
+    );
+    site.settle("shop.products", "'kettleboils'");
+    site.session_as("mallory").run(
+        "CREATE TABLE evil.reviews (id int, note varchar); GRANT SELECT ON evil.reviews TO PUBLIC; INSERT INTO evil.reviews VALUES (1, 'mallory was here');
+         CREATE FUNCTION evil.glue(varchar, varchar) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a decoy ran as %', current_user; END $$;
+         CREATE OPERATOR evil.|| (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = evil.glue)",
+    );
+    let mut bob = site.session_as("bob");
+    for path in ["public", "evil, public", "evil, shop, public", "pg_catalog"] {
+        bob.run(&format!("SET search_path = {path}"));
+        assert_eq!(bob.text("SELECT input FROM shop.similar_products('kettleboils', 1, 0.9)"), "kettleboils", "{path}");
+        assert_eq!(bob.text("SHOW search_path"), path);
+    }
+}

@@ -26,6 +26,7 @@ mod names;
 mod options;
 mod outage;
 mod pace;
+mod pages;
 mod partitions;
 mod providers;
 mod quickstart;
