@@ -13,8 +13,11 @@ const PASSWORD: &str = "Pangolin-40d2/Tamarin+Kinkajou";
 const WORDS: [&str; 9] =
     ["zyzzyva", "quagga", "okapi==", "axolotl", "numbat", "dugong", "pangolin", "tamarin", "kinkajou"];
 
+/// A way of writing, and its name.
+type Way = (&'static str, fn(&str) -> String);
+
 /// How servers write what they were sent.
-const WAYS: [(&str, fn(&str) -> String); 9] = [
+const WAYS: [Way; 9] = [
     ("as it was", str::to_owned),
     ("in base64", base64),
     ("in hex", |text| text.bytes().map(|byte| format!("{byte:02x}")).collect()),

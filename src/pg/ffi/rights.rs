@@ -1,6 +1,7 @@
 //! Acting as somebody else for the length of a closure.
 
 use crate::pg::ffi::process;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
 use std::ffi::CString;
@@ -127,11 +128,10 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
     drop(limit);
     drop(scope);
     if process::temporary_schema() != before {
-        pgrx::ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "code of the table's owner has made temporary objects while vectors were read or written"
-        );
+        const WHAT: &str = "code that runs while vectors are read or written has made temporary objects";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, WHAT, "")
+            .set_hint("See the table's triggers, and the functions that it and the input expression call.")
+            .report(pgrx::PgLogLevel::ERROR);
     }
     value
 }
