@@ -206,3 +206,31 @@ fn g07_an_expression_means_the_same_to_every_reader() {
         assert_eq!(bob.text("SHOW search_path"), path);
     }
 }
+
+/// What somebody made where the extension's own things go makes CREATE EXTENSION fail, and is not taken over.
+#[test]
+fn g40_a_schema_made_beforehand() {
+    let cluster = Cluster::builder().preload(true).start();
+    cluster.client("postgres").run("CREATE ROLE mallory LOGIN");
+    cluster.client("postgres").run("CREATE DATABASE app OWNER mallory");
+    let mut mallory = cluster.client_as("app", "mallory");
+    let mut db = cluster.client("app");
+    db.run("CREATE EXTENSION vector");
+    for made in [
+        "CREATE SCHEMA autoembed",
+        "CREATE TABLE autoembed.models (name text)",
+        "CREATE FUNCTION autoembed.embed(input text, model text DEFAULT NULL) RETURNS vector LANGUAGE sql AS 'SELECT NULL::vector'",
+    ] {
+        mallory.run(made);
+        assert_eq!(db.error("CREATE EXTENSION autoembed").code, "42P06", "after {made}");
+    }
+    mallory.run("DROP SCHEMA autoembed CASCADE");
+    // The owner of the database may make schemas, and has no part in this one.
+    db.run("CREATE EXTENSION autoembed");
+    assert_eq!(db.int("SELECT count(*) FROM pg_class WHERE relnamespace = 'autoembed'::regnamespace AND relowner = 'mallory'::regrole"), 0);
+    for sql in
+        ["CREATE TABLE autoembed.mine ()", "DROP SCHEMA autoembed CASCADE", "ALTER SCHEMA autoembed RENAME TO mine"]
+    {
+        assert_eq!(mallory.error(sql).code, "42501", "{sql}");
+    }
+}
