@@ -83,7 +83,7 @@ mod tests {
         let before = shown();
         assert_eq!(
             as_owner(owner, PATH, shown),
-            format!("{PATH}|off|UTC|t|2024-02-01|1 mon 02:00:00|0.3333333333333333|\\x00")
+            format!("{PATH}, pg_temp|off|UTC|t|2024-02-01|1 mon 02:00:00|0.3333333333333333|\\x00")
         );
         assert_eq!(shown(), before);
     }
@@ -119,7 +119,7 @@ mod tests {
             let caught = raised(|| text("SELECT public.trojan()"));
             (caught.sqlstate(), who(), text("SELECT current_setting('search_path')"))
         });
-        assert_eq!(inside, ("22012".into(), "trojan_owner".into(), PATH.into()));
+        assert_eq!(inside, ("22012".into(), "trojan_owner".into(), format!("{PATH}, pg_temp")));
         assert_eq!(after(), (superuser, before));
     }
 
@@ -164,7 +164,7 @@ mod tests {
             });
             assert_eq!(inner, (superuser.clone(), Err("42501".to_string())), "the restriction stays");
             assert_eq!(who(), "trojan_owner");
-            assert_eq!(text("SELECT current_setting('search_path')"), PATH);
+            assert_eq!(text("SELECT current_setting('search_path')"), format!("{PATH}, pg_temp"));
         });
         assert_eq!(who(), superuser);
     }

@@ -20,7 +20,7 @@ mod tests {
     /// A row literal as SQL text arrays of one element a key column come back from the statement's own arguments.
     fn split(columns: usize, keys: &[&str]) -> Vec<Vec<Option<String>>> {
         let names = (1..=columns).map(|i| format!("autoembed_k{i}")).collect::<Vec<_>>().join(", ");
-        let sql = format!("SELECT ARRAY[{names}] FROM {} ORDER BY autoembed_o", keys_from(columns, &[]));
+        let sql = format!("SELECT ARRAY[{names}] FROM {} ORDER BY autoembed_o", keys_from("autoembed_", columns, &[]));
         spi::query(&sql, &key_arguments(columns, keys), Mode::Write, |row| row.get::<Vec<Option<String>>>(1).unwrap())
     }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # pgspot on the install script and on each update script: names that a search_path could turn into something else, objects
-# that somebody could have made beforehand.
+# that somebody could have made beforehand. Then on scripts with traps, which it must find.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
@@ -28,21 +28,64 @@ ensure_pgspot() {
   touch "$VENV/whole"
 }
 
-# check WHAT FILE...: the last file, after what those before it have made.
-check() {
-  local what=$1
-  shift
-  say "$what"
-  "$VENV/bin/pgspot" --append "$@" || die "pgspot finds fault with $what" "it explains a code with: $VENV/bin/pgspot --explain PS017"
+# look FILE...: whether pgspot finds nothing in the last file, after what those before it have made.
+look() { "$VENV/bin/pgspot" --append "$@"; }
+
+# check_folder DIR: its install script, which is in parts, and each of its update scripts. A file that is neither would be looked at by nobody.
+check_folder() {
+  local folder=$1 install script name
+  install=$TEMPORARY/install.sql
+  cat "$folder"/[0-9][0-9]_*.sql >"$install" || return
+  say "the install script"
+  look "$install" || return
+  for script in "$folder"/*.sql; do
+    name=$(basename "$script")
+    case $name in
+    [0-9][0-9]_*.sql) ;;
+    autoembed--*--*.sql)
+      say "$name"
+      look "$install" "$script" || return
+      ;;
+    *)
+      say "$name is neither a part of the install script nor an update script"
+      return 1
+      ;;
+    esac
+  done
+}
+
+# What it must find fault with, as an update script: each a trap that somebody could fall into.
+TRAPS=(
+  "CREATE SCHEMA IF NOT EXISTS trap;"
+  "CREATE FUNCTION autoembed.trap() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';"
+  "CREATE FUNCTION autoembed.trap() RETURNS int LANGUAGE sql AS 'SELECT 1 + 1';"
+  "CREATE FUNCTION autoembed.trap() RETURNS int LANGUAGE sql SET search_path = public AS 'SELECT 1';"
+  "CREATE OR REPLACE FUNCTION public.trap() RETURNS int LANGUAGE sql SET search_path = pg_catalog, pg_temp AS 'SELECT 1';"
+  "CREATE AGGREGATE trap(int) (SFUNC = int4pl, STYPE = int);"
+  "CREATE TABLE trap (id int);"
+  "CREATE VIEW autoembed.trap AS SELECT now() AS at;"
+  "CREATE VIEW autoembed.trap AS SELECT m.name FROM autoembed.models m WHERE m.dimensions = 3;"
+  "UPDATE autoembed.models SET url = url || '/v1';"
+  "SELECT set_config('search_path', 'public', false);"
+)
+
+# A check that finds nothing anywhere proves nothing.
+check_the_check() {
+  local folder=$TEMPORARY/sql bait
+  mkdir "$folder"
+  cp "$ROOT"/sql/[0-9][0-9]_*.sql "$folder"
+  for bait in "${TRAPS[@]}"; do
+    printf '%s\n' "$bait" >"$folder/autoembed--0.0.1--0.0.2.sql"
+    if check_folder "$folder" >"$TEMPORARY/found" 2>&1; then
+      die "pgspot finds no fault with an update script that has a trap: $bait"
+    fi
+    grep -q "PS[0-9]" "$TEMPORARY/found" || die "pgspot could not look at this: $bait" "$(tail -n 3 "$TEMPORARY/found")"
+  done
+  say "${#TRAPS[@]} traps were found"
 }
 
 ensure_pgspot
-install_script=$(mktemp)
-trap 'rm -f "$install_script"' EXIT
-cat "$ROOT"/sql/0*.sql >"$install_script"
-[ -s "$install_script" ] || die "there is no install script in $ROOT/sql"
-check "the install script" "$install_script"
-shopt -s nullglob
-for script in "$ROOT"/sql/autoembed--*--*.sql; do
-  check "$(basename "$script")" "$install_script" "$script"
-done
+TEMPORARY=$(mktemp -d)
+trap 'rm -rf "$TEMPORARY"' EXIT
+check_folder "$ROOT/sql" || die "pgspot finds fault with $ROOT/sql" "it explains a code with: $VENV/bin/pgspot --explain PS017"
+check_the_check

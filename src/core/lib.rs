@@ -27,6 +27,7 @@ pub mod model;
 pub mod provider;
 pub mod rate;
 pub mod record;
+mod redact;
 pub mod retry;
 pub mod secret;
 pub mod trouble;

@@ -62,10 +62,10 @@ impl Secret {
         &self.0
     }
 
-    /// `text` with every occurrence of the key replaced.
+    /// `text` with every occurrence of the key replaced, whatever it is encoded in, and of large parts of it.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        text.replace(self.expose(), REDACTED)
+        crate::redact::redact(text, self.expose())
     }
 }
 

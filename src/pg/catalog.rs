@@ -120,6 +120,8 @@ pub struct Table {
     pub is_partition: bool,
     /// Columns of its primary key, in the key's order; empty where it has none.
     pub key: Vec<KeyColumn>,
+    /// With what names begin that stand beside it in statements: neither it nor a column of it is called so.
+    pub prefix: String,
 }
 
 impl Table {
@@ -135,7 +137,9 @@ impl Table {
 }
 
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, \
-     c.relispartition FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+     c.relispartition, (SELECT 'autoembed' || repeat('_', 1 + COALESCE(max(length(substring(x.name FROM '^autoembed(_+)'))), 0)) \
+       FROM (SELECT c.relname::text UNION ALL SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid) AS x (name)) \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
 /// The planner's estimate of a table's rows, by its size where it was never analysed. Waits for locks on the table.
 pub fn estimated_rows(oid: pg_sys::Oid) -> i64 {
@@ -161,6 +165,7 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
             persistence: row.or_default::<String>(6).chars().next().unwrap_or(' '),
             is_partition: row.or_default(7),
             key: Vec::new(),
+            prefix: row.or_default(8),
         })
         .into_iter()
         .next()?;
@@ -256,6 +261,8 @@ pub struct Vectorizer {
     pub input: Option<String>,
     /// The input as it was given.
     pub given_input: String,
+    /// The input is an expression, not a column.
+    pub is_expression: bool,
     /// search_path of the input expression.
     pub input_path: String,
     /// Its model's name.
@@ -295,6 +302,7 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
             row.get::<String>(4).map(|name| quote(&name))
         },
         given_input,
+        is_expression,
         input_path: row.or_default(7),
         model: row.or_default(8),
         on_change: row.or_default(9),

@@ -254,7 +254,8 @@ fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) 
 fn same_as(existing: &Vectorizer, request: &Request, stored: &StoredModel, input: &Input) -> Result<i32> {
     const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::float8";
     let delay_ms =
-        spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<f64>(1)).unwrap_or(0.0);
+        as_extension(|| spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<f64>(1)))
+            .unwrap_or(0.0);
     let function = existing.search_function.as_ref().map(|(_, name)| name.as_str());
     let same = existing.input.as_deref() == Some(input.sql.as_str())
         && existing.model == stored.model.name
@@ -334,7 +335,9 @@ pub fn trigger_names(id: i32) -> [String; 3] {
 
 fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Result<()> {
     const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::bigint";
-    let delay = spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<i64>(1)).unwrap_or(0);
+    let delay =
+        as_extension(|| spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<i64>(1)))
+            .unwrap_or(0);
     if delay < 0 {
         return Err(Error::argument(
             "delay is negative",

@@ -40,14 +40,16 @@ pub fn derived(prefix: &str, name: &str, suffix: &str) -> String {
 
 /// If `text` is just one column name as SQL reads it (folded to lower case, or quoted), that name.
 pub fn as_column(text: &str) -> Option<String> {
-    let text = text.trim();
+    // What the server's scanner takes for blanks; to it every character outside ASCII is a letter.
+    let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
     if let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
         let name = inner.replace("\"\"", "\u{0}");
         return (!name.is_empty() && !name.contains('"')).then(|| name.replace('\u{0}', "\""));
     }
     let mut chars = text.chars();
     let first = chars.next()?;
-    if !(first.is_alphabetic() || first == '_') || !chars.all(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    if !is_letter(first) || !chars.all(|c| is_letter(c) || c.is_ascii_digit() || c == '$') {
         return None;
     }
     Some(text.chars().map(|c| c.to_ascii_lowercase()).collect())

@@ -83,7 +83,8 @@ pub fn create(definition: Definition) -> Result<()> {
     }
     const SECONDS: &str = "SELECT EXTRACT(epoch FROM $1)::float8";
     if let Some(timeout) = &definition.timeout {
-        let seconds = spi::first(SECONDS, &[Arg::new(*timeout)], Mode::Read, |row| row.get::<f64>(1)).flatten();
+        let seconds =
+            as_extension(|| spi::first(SECONDS, &[Arg::new(*timeout)], Mode::Read, |row| row.get::<f64>(1)).flatten());
         if !seconds.is_some_and(|s| s > 0.0 && s <= 3600.0) {
             return Err(Error::argument(
                 "timeout must be more than zero and at most one hour",

@@ -35,7 +35,7 @@ fn output_name(name: &str, taken: &mut Vec<String>) -> String {
     let is_positional =
         |name: &str| name.strip_prefix('$').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
     while PARAMETERS.contains(&out.as_str()) || taken.contains(&out) || out == "similarity" || is_positional(&out) {
-        out.push('_');
+        out = derived("", &out, "_");
     }
     taken.push(out.clone());
     out
@@ -89,13 +89,15 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
     } else {
         ""
     };
+    // The names in an expression mean to every reader what they mean here, and what they mean to the worker.
+    let path = if vectorizer.is_expression { "SET search_path FROM CURRENT" } else { "" };
     let qualified_name = qualified(&table.schema, &name);
     let signature = format!("{qualified_name}(text, int, real, jsonb, text)");
     spi::execute(
         &format!(
             "CREATE FUNCTION {qualified_name}(query pg_catalog.text, k pg_catalog.int4 DEFAULT 10, min_similarity pg_catalog.float4 DEFAULT NULL, \
                filter pg_catalog.jsonb DEFAULT NULL, mode pg_catalog.text DEFAULT 'semantic') \
-             RETURNS TABLE ({}) LANGUAGE plpgsql STABLE PARALLEL RESTRICTED {scan} AS $autoembed$\n\
+             RETURNS TABLE ({}) LANGUAGE plpgsql STABLE PARALLEL RESTRICTED {scan} {path} AS $autoembed$\n\
              BEGIN\n    \
                  RETURN QUERY EXECUTE autoembed.search_statement({id}, $2, $4, $5)\n    \
                      USING autoembed.query_vector({id}, $1), $2, $3, $4;\n\
@@ -203,11 +205,13 @@ pub fn statement(id: i32, k: Option<i32>, filter: Option<&Value>, mode: &str) ->
     let outer = (0..table.key.len()).map(|i| format!("autoembed_s.autoembed_k{i}")).collect::<Vec<_>>().join(", ");
     let inner = keys.collect::<Vec<_>>().join(", ");
     let distance = format!("{vector} OPERATOR({}.<=>) $1", quote(&pgvector.schema));
+    // It runs under the reader's search_path, where others may have made operators that fit.
+    let similarity = "(1::pg_catalog.float8 OPERATOR(pg_catalog.-) autoembed_s.autoembed_d)";
     let sql = format!(
-        "SELECT {outer}, autoembed_s.autoembed_i, (1 - autoembed_s.autoembed_d)::pg_catalog.float4 FROM (\
+        "SELECT {outer}, autoembed_s.autoembed_i, {similarity}::pg_catalog.float4 FROM (\
            SELECT {inner}, ({input})::pg_catalog.text AS autoembed_i, {distance} AS autoembed_d \
            FROM {from} WHERE {vector} IS NOT NULL AND $1 IS NOT NULL{condition} ORDER BY {distance} LIMIT $2) autoembed_s \
-         WHERE $3 IS NULL OR 1 - autoembed_s.autoembed_d >= $3 ORDER BY autoembed_s.autoembed_d",
+         WHERE $3 IS NULL OR {similarity} OPERATOR(pg_catalog.>=) $3::pg_catalog.float8 ORDER BY autoembed_s.autoembed_d",
         from = table.source_sql(),
     );
     if filter.is_none() {
@@ -267,7 +271,7 @@ fn condition(table: &Table, filter: &Value) -> Result<String> {
             Value::Null => format!("{place} IS NULL"),
             _ if column.is_json => format!("{place} OPERATOR(pg_catalog.@>) ($4 OPERATOR(pg_catalog.->) {key})"),
             Value::Array(_) => format!(
-                "{place} {equals} ANY (ARRAY(SELECT autoembed_e::{} FROM pg_catalog.jsonb_array_elements_text($4 OPERATOR(pg_catalog.->) {key}) AS autoembed_e))",
+                "{place} {equals} ANY (ARRAY(SELECT autoembed_e.autoembed_v::{} FROM pg_catalog.jsonb_array_elements_text($4 OPERATOR(pg_catalog.->) {key}) AS autoembed_e (autoembed_v)))",
                 column.type_name
             ),
             Value::Object(_) => {

@@ -51,35 +51,37 @@ pub fn key_arguments(columns: usize, keys: &[&str]) -> Vec<Arg> {
 }
 
 /// `ROWS FROM (unnest($1::text[]), ...) WITH ORDINALITY AS autoembed_k (autoembed_k1, ..., autoembed_o)`, with `more` further
-/// arrays (their casts) before the ordinality, named `autoembed_v1`, ...
-pub fn keys_from(columns: usize, more: &[&str]) -> String {
+/// arrays (their casts) before the ordinality, named `autoembed_v1`, ... `prefix` is the beginning of all these names.
+pub fn keys_from(prefix: &str, columns: usize, more: &[&str]) -> String {
     let casts = (1..=columns)
         .map(|i| format!("pg_catalog.unnest(${i}::pg_catalog.text[])"))
         .chain(more.iter().enumerate().map(|(i, cast)| format!("pg_catalog.unnest(${}::{cast})", columns + 1 + i)))
         .collect::<Vec<_>>()
         .join(", ");
     let names = (1..=columns)
-        .map(|i| format!("autoembed_k{i}"))
-        .chain((1..=more.len()).map(|i| format!("autoembed_v{i}")))
-        .chain(["autoembed_o".to_string()])
+        .map(|i| format!("{prefix}k{i}"))
+        .chain((1..=more.len()).map(|i| format!("{prefix}v{i}")))
+        .chain([format!("{prefix}o")])
         .collect::<Vec<_>>()
         .join(", ");
-    format!("ROWS FROM ({casts}) WITH ORDINALITY AS autoembed_k ({names})")
+    format!("ROWS FROM ({casts}) WITH ORDINALITY AS {prefix}k ({names})")
 }
 
 fn equality(column: &KeyColumn) -> &'static str {
     if column.is_builtin { "OPERATOR(pg_catalog.=)" } else { "=" }
 }
 
-/// The condition that joins the table to the keys; `keys` names the relation with the columns `autoembed_k1`, ...
+/// The condition that joins the table to the keys; `keys` names, after the table's prefix, the relation with the columns
+/// `autoembed_k1`, ...
 pub fn key_condition(table: &Table, keys: &str) -> String {
+    let prefix = &table.prefix;
     table
         .key
         .iter()
         .enumerate()
         .map(|(i, column)| {
             format!(
-                "{}.{} {} {keys}.autoembed_k{}::{}",
+                "{}.{} {} {prefix}{keys}.{prefix}k{}::{}",
                 table.sql(),
                 quote(&column.name),
                 equality(column),
@@ -101,16 +103,17 @@ pub fn hash_sql(input: &str) -> String {
 pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Found>> {
     let columns = target.table.key.len();
     let sql = format!(
-        "SELECT autoembed_o, pg_catalog.left(({input})::pg_catalog.text, ${limit}), {hash}, {table}.{embedding} IS NOT NULL \
+        "SELECT {prefix}o, pg_catalog.left(({input})::pg_catalog.text, ${limit}), {hash}, {table}.{embedding} IS NOT NULL \
          FROM {keys} JOIN {from} ON {condition}",
         input = target.input,
         limit = columns + 1,
         hash = hash_sql(target.input),
         table = target.table.sql(),
         embedding = quote(target.embedding),
-        keys = keys_from(columns, &[]),
+        prefix = target.table.prefix,
+        keys = keys_from(&target.table.prefix, columns, &[]),
         from = target.table.source_sql(),
-        condition = key_condition(target.table, "autoembed_k"),
+        condition = key_condition(target.table, "k"),
     );
     let mut arguments = key_arguments(columns, keys);
     arguments.push(Arg::new(max_chars));
@@ -133,10 +136,11 @@ pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Fo
 pub fn exist(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
     let columns = target.table.key.len();
     let sql = format!(
-        "SELECT autoembed_o FROM {} JOIN {} ON {}",
-        keys_from(columns, &[]),
+        "SELECT {}o FROM {} JOIN {} ON {}",
+        target.table.prefix,
+        keys_from(&target.table.prefix, columns, &[]),
         target.table.source_sql(),
-        key_condition(target.table, "autoembed_k"),
+        key_condition(target.table, "k"),
     );
     let mut there = vec![false; keys.len()];
     let arguments = key_arguments(columns, keys);

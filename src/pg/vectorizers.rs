@@ -38,11 +38,13 @@ pub fn disable(source: pg_sys::Oid, embedding: &str, drop_column: bool) -> Resul
         spi::execute(&format!("DROP TRIGGER {} ON {}", quote(&trigger), table.sql()), &[]);
     }
     if let Some((schema, name)) = &vectorizer.search_function {
-        const SQL: &str = "SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-             WHERE n.nspname = $1 AND p.proname = $2 AND p.prosrc LIKE $3";
+        // It goes with the table unless it came from a dump, and has its old name unless it or its schema was given another.
+        const SQL: &str = "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.prosrc LIKE $3 \
+             AND (n.nspname = $1 AND p.proname = $2 OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid \
+               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $4 AND d.deptype = 'a'))";
         let mark = format!("%autoembed.query_vector({},%", vectorizer.id);
         let functions: Vec<String> = as_extension(|| {
-            spi::query(SQL, args![schema.clone(), name.clone(), mark], Mode::Write, |row| row.or_default(1))
+            spi::query(SQL, args![schema.clone(), name.clone(), mark, source], Mode::Write, |row| row.or_default(1))
         });
         for signature in functions {
             spi::execute(&format!("DROP FUNCTION IF EXISTS {signature}"), &[]);

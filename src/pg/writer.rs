@@ -114,27 +114,27 @@ fn place<'o, 'e, 'k>(
 /// statement's snapshot is compared and written in its newest version (READ COMMITTED).
 fn statement(target: &Target<'_>, vector_sql: &str) -> String {
     let table = target.table;
-    let columns = table.key.len();
-    let key_names = (1..=columns).map(|i| format!("autoembed_k.autoembed_k{i}")).collect::<Vec<_>>().join(", ");
+    let (columns, prefix) = (table.key.len(), &table.prefix);
+    let key_names = (1..=columns).map(|i| format!("{prefix}k.{prefix}k{i}")).collect::<Vec<_>>().join(", ");
     let column = quote(target.embedding);
     format!(
-        "WITH autoembed_l AS MATERIALIZED (\
-           SELECT {key_names}, autoembed_k.autoembed_v1, autoembed_k.autoembed_o, \
-             NOT ({hash} IS DISTINCT FROM autoembed_k.autoembed_v2) AS same \
+        "WITH {prefix}l AS MATERIALIZED (\
+           SELECT {key_names}, {prefix}k.{prefix}v1, {prefix}k.{prefix}o, \
+             NOT ({hash} IS DISTINCT FROM {prefix}k.{prefix}v2) AS same \
            FROM {keys} JOIN {from} ON {condition} FOR NO KEY UPDATE OF {name} SKIP LOCKED), \
-         autoembed_w AS (\
-           UPDATE {from} SET {column} = autoembed_l.autoembed_v1 FROM autoembed_l \
-           WHERE {update_condition} AND autoembed_l.same \
-             AND (autoembed_l.autoembed_v1 IS NOT NULL OR {table}.{column} IS NOT NULL) \
-           RETURNING autoembed_l.autoembed_o) \
-         SELECT autoembed_l.autoembed_o, autoembed_l.same, false FROM autoembed_l \
-         UNION ALL SELECT autoembed_w.autoembed_o, true, true FROM autoembed_w",
+         {prefix}w AS (\
+           UPDATE {from} SET {column} = {prefix}l.{prefix}v1 FROM {prefix}l \
+           WHERE {update_condition} AND {prefix}l.same \
+             AND ({prefix}l.{prefix}v1 IS NOT NULL OR {table}.{column} IS NOT NULL) \
+           RETURNING {prefix}l.{prefix}o) \
+         SELECT {prefix}l.{prefix}o, {prefix}l.same, false FROM {prefix}l \
+         UNION ALL SELECT {prefix}w.{prefix}o, true, true FROM {prefix}w",
         hash = hash_sql(target.input),
-        keys = keys_from(columns, &[&format!("{vector_sql}[]"), "pg_catalog.bytea[]"]),
+        keys = keys_from(prefix, columns, &[&format!("{vector_sql}[]"), "pg_catalog.bytea[]"]),
         from = table.source_sql(),
         name = quote(&table.name),
-        condition = key_condition(table, "autoembed_k"),
-        update_condition = key_condition(table, "autoembed_l"),
+        condition = key_condition(table, "k"),
+        update_condition = key_condition(table, "l"),
         table = table.sql(),
     )
 }

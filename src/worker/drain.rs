@@ -1,7 +1,7 @@
 //! embed_pending(): the work of the background worker, in a session and its transaction.
 
 use crate::pg::error::Result;
-use crate::pg::ffi::{process, spi};
+use crate::pg::ffi::{process, rights, spi};
 use crate::pg::{error, settings, vectorizers};
 use crate::worker::engine::Engine;
 use pgrx::prelude::*;
@@ -25,6 +25,12 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
         }
         n => n.map(|n| n as usize),
     };
+    if rights::is_restricted() {
+        return Err(error::Error::state(
+            "embed_pending() cannot be called by code that runs while vectors are read or written",
+            "Call it in a session, outside of triggers of enabled tables.",
+        ));
+    }
     // A trigger that waits for the commit cannot be fired with the rights that vectors are written with.
     spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
     let scope = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();

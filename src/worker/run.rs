@@ -1,7 +1,7 @@
 //! The background worker of one database: a loop around its latch.
 
 use crate::pg::catalog;
-use crate::pg::ffi::{catch, locks, process, utility};
+use crate::pg::ffi::{catch, locks, process, rights, utility};
 use crate::pg::settings::{self, Work};
 use crate::pg::{queue, usage};
 use crate::worker::engine::{Engine, Round};
@@ -138,6 +138,9 @@ impl Loop {
             }
         }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
+        if rights::has_run_owners_code() && !locks::still_the_worker(self.extension) {
+            return false;
+        }
         let pause = match turned {
             Ok(pause) => {
                 self.errors = 0;

@@ -1,7 +1,7 @@
 //! wait(): until what was committed before the call is done.
 
 use crate::pg::error::{Error, Result};
-use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::rights::{as_extension, is_restricted};
 use crate::pg::ffi::spi::{self, Arg, Mode};
 use crate::pg::ffi::{process, snapshot};
 use crate::pg::{vectorizers, wake};
@@ -20,7 +20,15 @@ pub fn until_done(source: Option<pg_sys::Oid>, timeout: Interval) -> Result<bool
     const OPEN: &str = "SELECT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = ANY ($1) AND j.id <= $2) \
          OR EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = ANY ($1) AND b.started_at <= $3 AND (b.walked_at IS NULL \
            OR EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = b.vectorizer_id AND j.lane = 1 AND j.queued_at <= b.walked_at)))";
-    let seconds = spi::first(SECONDS, &[Arg::new(timeout)], Mode::Read, |row| row.or_default::<f64>(1)).unwrap_or(0.0);
+    if is_restricted() {
+        return Err(Error::state(
+            "wait() cannot be called by code that runs while vectors are read or written",
+            "It would wait for itself. Call it in a session, outside of triggers of enabled tables.",
+        ));
+    }
+    let seconds =
+        as_extension(|| spi::first(SECONDS, &[Arg::new(timeout)], Mode::Read, |row| row.or_default::<f64>(1)))
+            .unwrap_or(0.0);
     if seconds < 0.0 {
         return Err(Error::argument("timeout is negative", "Give how long to wait, for instance '1 min'."));
     }

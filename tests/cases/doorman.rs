@@ -17,6 +17,11 @@ pub struct Doorman {
 impl Doorman {
     /// `dims`: of the vectors. The empty key lets everybody in.
     pub fn start(key: &str, dims: usize) -> Self {
+        Self::saying(key, dims, str::to_owned)
+    }
+
+    /// `say` makes of the head of a request what is said of it.
+    pub fn saying(key: &str, dims: usize, say: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let key = Arc::new(Mutex::new(key.to_owned()));
         let heads = Arc::new(Mutex::new(Vec::new()));
         let (wanted, seen) = (key.clone(), heads.clone());
@@ -25,8 +30,11 @@ impl Doorman {
             let mut stream = stream;
             while let Some((head, body)) = read_request(&mut reader) {
                 seen.lock().unwrap().push(head.clone());
-                let (status, answer) =
-                    if head.contains(wanted.lock().unwrap().as_str()) { vectors(&body, dims) } else { refusal(&head) };
+                let (status, answer) = if head.contains(wanted.lock().unwrap().as_str()) {
+                    vectors(&body, dims)
+                } else {
+                    refusal(&say(&head))
+                };
                 let answer = answer.to_string();
                 let length = answer.len();
                 let answer = format!(
@@ -90,6 +98,25 @@ fn refusal(head: &str) -> (&'static str, Value) {
         "401 Unauthorized",
         json!({"error": {"message": said, "code": said, "type": said}, "message": said, "detail": said}),
     )
+}
+
+/// A proxy that lets nobody through, and says why with all that it was sent.
+pub fn refusing_proxy() -> SocketAddr {
+    listen(|stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let line = head.replace("\r\n", " ");
+        let body = json!({"error": {"message": head}}).to_string();
+        let _ = stream.write_all(
+            format!("HTTP/1.1 407 {line}\r\ncontent-type: application/json\r\nx-echo: {line}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+        );
+    })
 }
 
 /// A proxy that connects whatever it is asked for to `upstream`, and keeps the heads of what it was asked.

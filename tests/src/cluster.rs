@@ -34,6 +34,7 @@ pub struct Builder {
     durable: bool,
     test_build: bool,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -65,6 +66,13 @@ impl Builder {
         self
     }
 
+    /// One variable of the server's environment, which is empty otherwise.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Builder {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// A running server. Panics when it does not come up, with its log.
     #[must_use]
     pub fn start(self) -> Cluster {
@@ -81,6 +89,7 @@ impl Builder {
             account,
             child: Mutex::new(None),
             crash_expected: AtomicBool::new(false),
+            environment: self.environment.clone(),
             folder,
             _permit: permit,
         };
@@ -126,6 +135,7 @@ pub struct Cluster {
     account: Account,
     child: Mutex<Option<Child>>,
     crash_expected: AtomicBool,
+    environment: Vec<(String, String)>,
     folder: Folder,
     _permit: Permit,
 }
@@ -293,6 +303,7 @@ impl Cluster {
     fn launch(&self) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut server = find::command(self.bindir.join("postgres"), &self.account);
+        server.envs(self.environment.iter().map(|(name, value)| (name, value)));
         server.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Its own group: a Ctrl-C at the terminal is for the test, which then stops the server in good order.
         server.process_group(0);

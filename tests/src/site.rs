@@ -54,6 +54,13 @@ impl SiteBuilder {
         self
     }
 
+    /// One variable of the server's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> SiteBuilder {
+        self.cluster = self.cluster.variable(name, value);
+        self
+    }
+
     /// The model's dimensions.
     #[must_use]
     pub fn dims(mut self, dims: usize) -> SiteBuilder {

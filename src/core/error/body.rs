@@ -6,10 +6,14 @@ use serde_json::Value;
 
 use super::{beginning, bounded, one_line, wait};
 use crate::model::Model;
-use crate::secret::{REDACTED, Secret};
+use crate::redact;
+use crate::secret::Secret;
 
 /// Bodies beyond this are no error messages, and are not worth their parsing. Some frameworks repeat the whole request.
 const MAX_ERROR_BODY: usize = 8 << 20;
+
+/// So much of a message is looked through for keys; far less is shown.
+const MAX_REDACTED: usize = 64 << 10;
 
 /// Values of headers and of the url's query that are shorter are versions and flags; without those no message could be
 /// read.
@@ -114,7 +118,7 @@ impl Said {
     /// One sentence for people: the server's own, or what its status means.
     pub(super) fn sentence(&self, model: &Model, status: u16, key: Option<&Secret>) -> String {
         // Control characters and marks may be what keeps a key from being found, so it is looked for again without them.
-        let said = redact(&self.message, model, key);
+        let said = redact(beginning(&self.message, MAX_REDACTED), model, key);
         let said = redact(&one_line(&said, usize::MAX), model, key);
         if said.is_empty() {
             return format!("the server of model \"{}\" answered with status {status}", model.name);
@@ -142,9 +146,7 @@ fn redact(text: &str, model: &Model, key: Option<&Secret>) -> String {
     let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name != "api-version");
     let secrets = headers.chain(values.map(|(_, value)| value)).filter(|secret| secret.len() >= MIN_SECRET);
     for secret in secrets {
-        if text.contains(secret) {
-            text = text.replace(secret, REDACTED);
-        }
+        text = redact::redact(&text, secret);
     }
     text
 }

@@ -36,6 +36,14 @@ pub fn become_the_worker(extension: pg_sys::Oid) -> bool {
     become_the(extension, ONE_WORKER)
 }
 
+/// After code of table owners has run: drops the advisory locks that it has left in this process. It may have dropped the
+/// worker's own claim as well, which is of the same kind: that is made anew. False where another has it by now.
+pub fn still_the_worker(extension: pg_sys::Oid) -> bool {
+    // SAFETY: releases what this session holds, as pg_advisory_unlock_all() does; it needs no transaction.
+    unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
+    become_the_worker(extension)
+}
+
 /// As [`become_the_worker`], for the process that builds indexes.
 pub fn become_the_indexer(extension: pg_sys::Oid) -> bool {
     become_the(extension, ONE_INDEXER)

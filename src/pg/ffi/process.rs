@@ -152,13 +152,15 @@ const STATEMENT_TIMEOUT: i32 = 3;
 const LONGEST_STATEMENT: i32 = 60_000;
 
 /// Cancels what the worker runs after [`LONGEST_STATEMENT`], until it is dropped. In a session the user's own
-/// statement_timeout counts.
+/// statement_timeout counts. The code that it is for may bring the worker here again: the first clock is the one that counts.
 pub struct TimeLimit(bool);
+
+static LIMITED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 impl TimeLimit {
     /// Starts the clock, in a worker.
     pub fn start() -> TimeLimit {
-        let is_on = is_worker();
+        let is_on = is_worker() && !LIMITED.swap(true, std::sync::atomic::Ordering::Relaxed);
         if is_on {
             // SAFETY: the server registers this timeout for every process that is connected to a database.
             unsafe { raw::enable_timeout_after(STATEMENT_TIMEOUT, LONGEST_STATEMENT) };
@@ -172,6 +174,7 @@ impl Drop for TimeLimit {
         if self.0 {
             // SAFETY: as above; stopping a clock that has run out is harmless.
             unsafe { raw::disable_timeout(STATEMENT_TIMEOUT, false) };
+            LIMITED.store(false, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }
@@ -197,6 +200,14 @@ pub fn settle_in(lock_timeout: &CStr) {
             );
         }
     }
+}
+
+/// The schema of this process's temporary objects; invalid where it has none.
+pub fn temporary_schema() -> pg_sys::Oid {
+    let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: two reads.
+    unsafe { pg_sys::GetTempNamespaceState(&mut schema, &mut toast) };
+    schema
 }
 
 /// This database.

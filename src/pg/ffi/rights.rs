@@ -1,8 +1,14 @@
 //! Acting as somebody else for the length of a closure.
 
 use crate::pg::ffi::process;
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::Cell;
 use std::ffi::CString;
+
+thread_local! {
+    static OWNERS_CODE_RAN: Cell<bool> = const { Cell::new(false) };
+}
 
 struct Scope {
     user: pg_sys::Oid,
@@ -92,12 +98,18 @@ pub fn as_queue<R>(body: impl FnOnce() -> R) -> R {
 /// Runs `body`, which may run code of the table's owner (expressions, triggers, policies), as that owner, in a context
 /// that cannot be left: neither SET ROLE nor RESET ROLE works in it. `path` is the search_path for that code. Texts
 /// of dates, intervals and numbers come out the same in every session; policies raise instead of hiding rows.
+///
+/// Raises an error where that code has made temporary objects: they would stay in this process, in the way of others' names.
 pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> R {
-    let _scope = enter(
+    // Where it is not named, the schema of temporary objects is looked into first.
+    let path = if path.trim().is_empty() { "pg_temp".to_string() } else { format!("{path}, pg_temp") };
+    let before = process::temporary_schema();
+    OWNERS_CODE_RAN.set(true);
+    let scope = enter(
         owner,
         pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
         &[
-            ("search_path", path),
+            ("search_path", &path),
             ("row_security", "off"),
             ("jit", "off"),
             // A batch of keys is looked up in the key's index; a hash of the whole table looks cheaper and is not.
@@ -111,8 +123,28 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
             ("lock_timeout", "200ms"),
         ],
     );
-    let _limit = process::TimeLimit::start();
-    body()
+    let limit = process::TimeLimit::start();
+    let value = body();
+    drop(limit);
+    drop(scope);
+    if process::temporary_schema() != before {
+        const WHAT: &str = "code that runs while vectors are read or written has made temporary objects";
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, WHAT, "")
+            .set_hint("See the table's triggers, and the functions that it and the input expression call.")
+            .report(pgrx::PgLogLevel::ERROR);
+    }
+    value
+}
+
+/// Whether this is code in a context that cannot be left, as that of [`as_owner`].
+pub fn is_restricted() -> bool {
+    // SAFETY: a read.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
+}
+
+/// Whether code of table owners has run since this was asked last.
+pub fn has_run_owners_code() -> bool {
+    OWNERS_CODE_RAN.take()
 }
 
 /// Runs `body` with texts of dates, intervals and numbers in the one form that keys have.
