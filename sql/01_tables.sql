@@ -3,6 +3,11 @@ CREATE SCHEMA autoembed;
 COMMENT ON SCHEMA autoembed IS 'autoembed keeps pgvector columns in step with the text beside them';
 GRANT USAGE ON SCHEMA autoembed TO PUBLIC;
 
+-- For the library: which of them can work with this catalogue. An update script makes the view anew with the next number when an older
+-- library could do harm to what the script makes; a view, so that every session is told.
+CREATE VIEW autoembed.interface AS SELECT 1 AS number;
+COMMENT ON VIEW autoembed.interface IS 'What a library must know to work with this version of the extension';
+
 CREATE TABLE autoembed.models (
     name                    text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
     provider                text NOT NULL,

@@ -4,7 +4,8 @@ SELECT v.id,
        v.source,
        v.embedding,
        v.model,
-       CASE WHEN v.paused THEN 'paused'
+       CASE WHEN l.misfit IS NOT NULL THEN pg_catalog.concat('blocked: ', l.misfit)
+            WHEN v.paused THEN 'paused'
             -- An error of the table may quote its rows.
             WHEN s.code IS NOT NULL AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'
             WHEN s.code IS NOT NULL THEN pg_catalog.concat('blocked: ', s.message, '; ', s.hint)
@@ -23,6 +24,7 @@ SELECT v.id,
             THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) COALESCE(q.in_flight, 0::bigint)
                  OPERATOR(pg_catalog.+) b.remaining)::pg_catalog.float8 OPERATOR(pg_catalog./) p.rows_per_second::pg_catalog.float8) END AS eta
 FROM autoembed.vectorizer v
+CROSS JOIN (SELECT autoembed.misfit() AS misfit) l
 LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
 LEFT JOIN autoembed.vectorizer_state s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id
 CROSS JOIN LATERAL (

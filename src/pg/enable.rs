@@ -8,7 +8,7 @@ use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::{locks, parse, utility};
 use crate::pg::ident::{as_column, derived, qualified, quote};
-use crate::pg::{search, settings, source, vectorizers, wake};
+use crate::pg::{interface, search, settings, source, vectorizers, wake};
 use pgrx::datum::Interval;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -107,6 +107,7 @@ fn check_arguments(request: &Request) -> Result<()> {
 /// # Errors
 /// 42P01 where it is gone, 42501 where it is another's.
 pub fn owned_table(oid: pg_sys::Oid) -> Result<Table> {
+    interface::check()?;
     let table = catalog::table(oid).ok_or_else(|| {
         Error::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,

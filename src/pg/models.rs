@@ -6,6 +6,7 @@ use crate::pg::embed;
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::interface;
 use autoembed_core::host::Refusal;
 use autoembed_core::url::Url;
 use autoembed_core::{InputKind, Model, Provider};
@@ -44,6 +45,7 @@ pub struct Definition {
 /// # Errors
 /// 22023 for what cannot work, 42501 for a host that is not allowed, 42710 where the name is taken.
 pub fn create(definition: Definition) -> Result<()> {
+    interface::check()?;
     let provider: Provider = definition
         .provider
         .parse()

@@ -4,12 +4,13 @@
 use crate::pg::cache;
 use crate::pg::call::Called;
 use crate::pg::catalog::StoredModel;
-use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::process;
 use crate::pg::ffi::spi;
 use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
+use crate::worker;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
 use crate::worker::gather::{self, Busy, Gathered};
 use crate::worker::models::{Models, policy};
@@ -161,7 +162,7 @@ impl Engine {
         if self.in_session {
             return Ok(body());
         }
-        catch::transaction(|| {
+        worker::transaction(|| {
             // A trigger that waits for the commit would run outside the rights that it must run with.
             spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
             body()

@@ -7,9 +7,14 @@ use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, process, utility};
 use crate::pg::ident::qualified;
-use crate::worker::state;
+use crate::worker::{self, state};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    static WITHOUT_PLACE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Vectorizers that want an index and whose backfill is over.
 fn due() -> Vec<i32> {
@@ -21,7 +26,7 @@ fn due() -> Vec<i32> {
 
 /// Starts a builder where an index is due; it ends by itself when another is at work.
 pub fn start_builders() -> Result<(), Caught> {
-    if catch::transaction(due)?.is_empty() {
+    if worker::transaction(due)?.is_empty() {
         return Ok(());
     }
     let started = BackgroundWorkerBuilder::new("autoembed indexer")
@@ -34,10 +39,24 @@ pub fn start_builders() -> Result<(), Caught> {
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
         .load_dynamic();
-    if started.is_err() {
-        log!("autoembed: no background worker could be started to build an index; raise max_worker_processes");
+    // One line while it lasts.
+    if started.is_err() && !WITHOUT_PLACE.replace(true) {
+        let database = worker::transaction(process::database_name)?;
+        log!(
+            "autoembed: no background worker could be started to build an index in database \"{database}\": max_worker_processes is used up"
+        );
     }
+    WITHOUT_PLACE.set(started.is_err());
     Ok(())
+}
+
+/// Ends the builder of this database, since somebody wants the database for himself. What it leaves is built anew later.
+pub fn end_builder() {
+    const SQL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'autoembed indexer' AND datid = $1";
+    // Where it fails, whoever waits is told who is in the way.
+    let _ = worker::transaction(|| {
+        as_extension(|| spi::query(SQL, args![process::database()], Mode::Read, |_| ()));
+    });
 }
 
 /// Entry point of the builder; its argument is the database's oid.
@@ -48,14 +67,14 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     process::take_signals();
     process::connect(process::oid_argument(argument));
     process::settle_in(c"0");
-    let Ok(Some(extension)) = catch::transaction(utility::extension_oid) else { return };
+    let Ok(Some(extension)) = worker::transaction(utility::extension_oid) else { return };
     if !locks::become_the_indexer(extension) {
         return;
     }
-    for id in catch::transaction(due).unwrap_or_default() {
+    for id in worker::transaction(due).unwrap_or_default() {
         if let Err(caught) = build(id) {
             log!("autoembed: the index of vectorizer {id} could not be built: {}", caught.message);
-            let noted = catch::transaction(|| {
+            let noted = worker::transaction(|| {
                 state::block_vectorizer(
                     id,
                     "index",
@@ -74,7 +93,7 @@ fn give_up(id: i32) {
 }
 
 fn build(id: i32) -> Result<(), Caught> {
-    let plan = catch::transaction(|| {
+    let plan = worker::transaction(|| {
         let vectorizer: Vectorizer = catalog::vectorizer(id)?;
         let table = catalog::table(vectorizer.source)?;
         let pgvector = catalog::pgvector().ok()?;
@@ -90,6 +109,6 @@ fn build(id: i32) -> Result<(), Caught> {
     if !there.is_some_and(|(_, is_valid)| is_valid) {
         catch::top_level(&statement)?;
     }
-    catch::transaction(|| give_up(id))?;
+    worker::transaction(|| give_up(id))?;
     Ok(())
 }

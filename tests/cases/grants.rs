@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Db, Site};
 
 /// Functions that PUBLIC may execute, each with what it looks at itself.
-const FOR_EVERYBODY: [(&str, &str); 17] = [
+const FOR_EVERYBODY: [(&str, &str); 18] = [
     ("backfill", "owner"),
     ("clear_vector", "trigger"),
     ("disable", "owner"),
@@ -14,6 +14,7 @@ const FOR_EVERYBODY: [(&str, &str); 17] = [
     ("embed_pending", "owner"),
     ("enable", "owner"),
     ("enqueue", "owner"),
+    ("misfit", "nothing to hide"),
     ("pause", "owner"),
     ("query_vector", "reader"),
     ("queue_change", "trigger"),

@@ -31,6 +31,7 @@ mod rights;
 mod search;
 mod secrets;
 mod sizes;
+mod slots;
 mod spending;
 mod stale;
 mod writes;

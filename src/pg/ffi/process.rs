@@ -217,6 +217,27 @@ pub fn is_preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
+/// Whether the server runs for pg_upgrade, which must be alone in it.
+pub fn is_upgrading() -> bool {
+    // SAFETY: a flag of the server, set when it starts.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// The name of this database; in a transaction.
+pub fn database_name() -> String {
+    // SAFETY: a look-up in the catalogue; the name is a copy.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
+/// Ends this background worker in a way that has the server start it again after its restart time, where it has one.
+pub fn end_to_be_restarted() -> ! {
+    // SAFETY: what an uncaught error of a background worker comes to; outside a transaction.
+    unsafe { pg_sys::proc_exit(1) }
+}
+
 /// Whether the server is in recovery (a standby): no writes here.
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared state.
