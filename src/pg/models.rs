@@ -146,6 +146,11 @@ fn check_host(model: &Model) -> Result<()> {
 /// 42704 where there is none, 2BP01 where a vectorizer uses it.
 pub fn drop(name: &str) -> Result<()> {
     catalog::model(name)?;
+    // Before the look at who uses it: an enable() that is under way holds the row until it is committed.
+    as_extension(|| {
+        spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
+        spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
+    });
     const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 LIMIT 1";
     let user =
         as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
@@ -157,10 +162,6 @@ pub fn drop(name: &str) -> Result<()> {
         ));
     }
     catalog::repair();
-    as_extension(|| {
-        spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
-        spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
-    });
     Ok(())
 }
 

@@ -34,4 +34,7 @@ mod sizes;
 mod slots;
 mod spending;
 mod stale;
+mod standby;
+mod stops;
+mod upgrade;
 mod writes;

@@ -74,7 +74,7 @@ impl Builder {
             child: Mutex::new(None),
             crash_expected: AtomicBool::new(false),
             folder,
-            _permit: permit,
+            _permit: Some(permit),
         };
         template::copy_to(&cluster.data(), &account)?;
         std::io::Write::write_all(
@@ -114,12 +114,12 @@ impl Builder {
 /// A running private server. Dropping it stops it at once, removes its folder, and fails the test if the server's
 /// log tells of a crash that the test did not announce by [`Cluster::expect_crash`].
 pub struct Cluster {
-    bindir: PathBuf,
-    account: Account,
-    child: Mutex<Option<Child>>,
-    crash_expected: AtomicBool,
-    folder: Folder,
-    _permit: Permit,
+    pub(crate) bindir: PathBuf,
+    pub(crate) account: Account,
+    pub(crate) child: Mutex<Option<Child>>,
+    pub(crate) crash_expected: AtomicBool,
+    pub(crate) folder: Folder,
+    pub(crate) _permit: Option<Permit>,
 }
 
 impl Cluster {
@@ -282,7 +282,7 @@ impl Cluster {
         });
     }
 
-    fn launch(&self) -> io::Result<()> {
+    pub(crate) fn launch(&self) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut server = find::command(self.bindir.join("postgres"), &self.account);
         server.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -310,7 +310,7 @@ impl Cluster {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -350,7 +350,7 @@ impl Drop for Cluster {
 }
 
 /// At most two clusters at once: the suite's figures are made for two cores, and a laptop has memory for two.
-struct Permit;
+pub(crate) struct Permit;
 
 static PERMITS: Mutex<usize> = Mutex::new(2);
 static RETURNED: Condvar = Condvar::new();

@@ -13,6 +13,7 @@
 pub mod cluster;
 pub mod db;
 pub mod find;
+pub mod second;
 pub mod site;
 pub mod template;
 pub mod vectors;
