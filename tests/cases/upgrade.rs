@@ -8,8 +8,9 @@ const TITLE_AND_BODY: &str = "title || E'\\n' || body";
 
 /// `messages` with vectors, a failed and waiting rows; `posts` with an expression; `quiet`, paused with rows; a table
 /// whose columns have other numbers than in a new one.
-fn scene() -> Site {
-    let mut site = Site::with_messages();
+fn scene(log: &str) -> Site {
+    let mut site = Site::builder().setting("log_min_messages", log).start();
+    site.messages("");
     site.db.run(
         "CREATE TABLE posts (scrap int, id int PRIMARY KEY, title text, body text); ALTER TABLE posts DROP COLUMN scrap;
          CREATE TABLE quiet (id int PRIMARY KEY, body text)",
@@ -80,10 +81,13 @@ fn check(site: &Site, db: &mut Db) {
 
 #[test]
 fn g34_pg_upgrade() {
-    let mut site = scene();
+    let mut site = scene("debug1");
     let port = leave_work(&mut site);
-    let took = site.cluster.upgrade();
+    let (took, log) = site.cluster.upgrade();
     println!("pg_upgrade took {took:?}");
+    // It must be alone in both servers: a worker would write into what it copies.
+    assert!(log.contains("starting background worker process"), "the log is of another level: {log}");
+    assert!(!log.contains("autoembed launcher") && !log.contains("autoembed worker"), "{log}");
     site.stub_back(port);
     site.reconnect();
     let mut db = site.session();
@@ -99,7 +103,7 @@ fn run(cluster: &Cluster, name: &str, arguments: &[&str]) {
 
 #[test]
 fn g34_a_parallel_dump_and_restore() {
-    let mut site = scene();
+    let mut site = scene("warning");
     let port = leave_work(&mut site);
     let folder = site.cluster.socket_dir().join("dump").display().to_string();
     run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "directory", "-j", "3", "-f", &folder]);

@@ -53,12 +53,12 @@ impl Cluster {
     }
 
     /// Stops the server, has pg_upgrade make a new one of it (of the same version), and starts that in its place. Gives how
-    /// long pg_upgrade took. Panics with what it wrote where it fails.
-    pub fn upgrade(&self) -> Duration {
+    /// long pg_upgrade took, and what the servers that it ran have logged. Panics with what it wrote where it fails.
+    pub fn upgrade(&self) -> (Duration, String) {
         self.try_upgrade().unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn try_upgrade(&self) -> io::Result<Duration> {
+    fn try_upgrade(&self) -> io::Result<(Duration, String)> {
         self.stop(Stop::Fast);
         let (data, new) = (self.data(), self.socket_dir().join("new"));
         template::copy_to(&new, &self.account)?;
@@ -68,11 +68,15 @@ impl Cluster {
         // It writes into the present folder, and asks the environment for nothing.
         upgrade.current_dir(self.socket_dir()).env_remove("PGHOST");
         upgrade.arg("-b").arg(&self.bindir).arg("-B").arg(&self.bindir).arg("-d").arg(&data).arg("-D").arg(&new);
-        find::run(upgrade.arg("-s").arg(self.socket_dir()).args(["--username=postgres", "--no-sync"]))?;
+        find::run(upgrade.arg("-s").arg(self.socket_dir()).args(["--username=postgres", "--no-sync", "--retain"]))?;
         let took = start.elapsed();
+        let mut log = String::new();
+        for run in std::fs::read_dir(new.join("pg_upgrade_output.d"))? {
+            log += &String::from_utf8_lossy(&std::fs::read(run?.path().join("log/pg_upgrade_server.log"))?);
+        }
         std::fs::rename(&data, self.socket_dir().join("old"))?;
         std::fs::rename(&new, &data)?;
         self.launch()?;
-        Ok(took)
+        Ok((took, log))
     }
 }
