@@ -3,6 +3,7 @@
 use autoembed_tests::site::{DATABASE, PATIENCE, SiteBuilder};
 use autoembed_tests::wait::seconds;
 use autoembed_tests::{Db, Site, Stop, eventually};
+use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
 /// How long leaving may take. The worker waits up to 5 seconds for a lock, DROP DATABASE 5 seconds for it to leave.
@@ -129,6 +130,26 @@ fn g13_stops_during_the_build_of_an_index() {
     assert_eq!(indexes(&mut site.db), 0, "the builds were over, which proves nothing");
     assert_eq!(site.status("state", "library"), "active");
     site.marker();
+}
+
+/// The launcher, an idle worker and a process in the middle of an index: none outlives the server's main process, which could not
+/// be started again before they are gone.
+#[test]
+fn g14_every_process_ends_with_its_postmaster() {
+    let mut site = slow_index().start();
+    start_index(&mut site);
+    let pids = site.db.column("SELECT pid FROM autoembed.workers");
+    assert_eq!(pids.len(), 3, "launcher, worker, indexer");
+    site.cluster.expect_crash();
+    site.cluster.signal(site.cluster.postmaster_pid(), Signal::SIGKILL);
+    let start = Instant::now();
+    for pid in pids {
+        gone(pid.parse().unwrap(), "a process of the extension");
+    }
+    println!("all gone {:?} after the postmaster", start.elapsed());
+    site.cluster.start_again();
+    site.reconnect();
+    builder(&mut site.db);
 }
 
 #[test]

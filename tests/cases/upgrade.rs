@@ -64,7 +64,7 @@ fn check(site: &Site, db: &mut Db) {
     site.stub.reset_stats();
     db.run("UPDATE messages SET content = 'edited' WHERE id = 5; INSERT INTO messages (content) VALUES ('new')");
     db.run("UPDATE posts SET title = 'edited' WHERE id = 5");
-    assert_eq!(db.maybe("SELECT embedding::text FROM posts WHERE id = 6").is_some(), true);
+    assert!(db.maybe("SELECT embedding::text FROM posts WHERE id = 6").is_some());
     settle(db, "messages", "content", "content <> 'poison'");
     settle(db, "posts", TITLE_AND_BODY, "true");
     assert_eq!(db.text("SELECT content FROM similar_messages('new', 1)"), "new");

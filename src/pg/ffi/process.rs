@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod raw {
+    // This raises an error only where there are no timeouts left, as a process begins.
+    unsafe extern "C-unwind" {
+        pub fn RegisterTimeout(timeout: i32, handler: unsafe extern "C-unwind" fn()) -> i32;
+    }
+
     // pgrx's wrappers of these check which thread calls, and are no function pointers.
     unsafe extern "C-unwind" {
         pub fn SetLatch(latch: *mut core::ffi::c_void);
@@ -16,6 +21,7 @@ mod raw {
         // These raise no errors; pgrx does not bind them.
         pub fn enable_timeout_after(timeout: i32, milliseconds: i32);
         pub fn disable_timeout(timeout: i32, keep_indicator: bool);
+        pub fn enable_timeout_every(timeout: i32, first: i64, milliseconds: i32);
         pub fn PostmasterIsAliveInternal() -> bool;
     }
 }
@@ -148,6 +154,32 @@ pub fn is_worker() -> bool {
 /// Its number in utils/timeout.h, the same in 15 to 18.
 const STATEMENT_TIMEOUT: i32 = 3;
 
+/// A number from which RegisterTimeout takes any that is free: at least USER_TIMEOUT, which is 12 or 13 in 15 to 18, and less than
+/// that plus 10.
+const ANY_TIMEOUT: i32 = 20;
+
+/// How often a process at work looks for its postmaster.
+const HEARTBEAT: i32 = 1000;
+
+/// From now on this process ends with its postmaster also while it is at work: a wait would notice, computing does not, and the server
+/// cannot be started again while one of its processes lives.
+fn end_with_postmaster() {
+    // SAFETY: called once, in a background worker whose timeouts are set up; the function stays as long as the library.
+    unsafe {
+        let timeout = raw::RegisterTimeout(ANY_TIMEOUT, heartbeat);
+        raw::enable_timeout_every(timeout, pg_sys::GetCurrentTimestamp(), HEARTBEAT);
+    }
+}
+
+unsafe extern "C-unwind" fn heartbeat() {
+    // SAFETY: both are written for signal handlers: a read from a pipe, and what SIGTERM does.
+    unsafe {
+        if !raw::PostmasterIsAliveInternal() {
+            raw::die(pg_sys::SIGTERM as i32);
+        }
+    }
+}
+
 /// How long the code of a table's owner may hold the worker, in milliseconds.
 const LONGEST_STATEMENT: i32 = 60_000;
 
@@ -176,10 +208,11 @@ impl Drop for TimeLimit {
     }
 }
 
-/// Settings of a background worker. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
+/// Settings of a background worker, once. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
 /// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any).
 pub fn settle_in(lock_timeout: &CStr) {
     IS_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
+    end_with_postmaster();
     for (name, value) in [
         (c"synchronous_commit", c"off"),
         (c"search_path", c"pg_catalog, pg_temp"),
