@@ -3,6 +3,11 @@ CREATE SCHEMA autoembed;
 COMMENT ON SCHEMA autoembed IS 'autoembed keeps pgvector columns in step with the text beside them';
 GRANT USAGE ON SCHEMA autoembed TO PUBLIC;
 
+-- For the library: which of them can work with this catalogue. An update script makes the view anew with the next number when an older
+-- library could do harm to what the script makes; a view, so that every session is told.
+CREATE VIEW autoembed.interface AS SELECT 1 AS number;
+COMMENT ON VIEW autoembed.interface IS 'What a library must know to work with this version of the extension';
+
 CREATE TABLE autoembed.models (
     name                    text PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
     provider                text NOT NULL,
@@ -90,7 +95,7 @@ CREATE TABLE autoembed.vectorizer (
     input            text NOT NULL,
     input_attnum     smallint,
     input_path       text NOT NULL,
-    model            text NOT NULL REFERENCES autoembed.models (name),
+    model            text NOT NULL,
     on_change        text NOT NULL,
     delay            interval NOT NULL,
     index_method     text NOT NULL,
@@ -108,6 +113,7 @@ COMMENT ON COLUMN autoembed.vectorizer.source_oid IS 'differs from source after 
 COMMENT ON COLUMN autoembed.vectorizer.input IS 'a column, or an SQL expression over the row, evaluated as the table''s owner';
 COMMENT ON COLUMN autoembed.vectorizer.input_attnum IS 'the column, where the input is one: a rename of it is followed';
 COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'search_path under which the input expression is read';
+COMMENT ON COLUMN autoembed.vectorizer.model IS 'a name in models. Not a foreign key: a restore by several processes may fill this table first';
 COMMENT ON COLUMN autoembed.vectorizer.index_wanted IS 'the HNSW index is to be built when the backfill is done';
 COMMENT ON COLUMN autoembed.vectorizer.embedded IS 'rows embedded, as far as older entries of the request log were added up';
 COMMENT ON COLUMN autoembed.vectorizer.truncated IS 'rows among them whose text was cut to what the model takes';

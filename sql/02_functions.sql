@@ -123,6 +123,11 @@ $$;
 COMMENT ON FUNCTION autoembed.sees_all_rows(regclass) IS
     'Used by the views: whether the caller may read the table and no policy hides rows of it from him. Whoever it is false for is shown nothing of single rows.';
 
+CREATE FUNCTION autoembed.misfit()
+RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'misfit_wrapper';
+COMMENT ON FUNCTION autoembed.misfit() IS
+    'Used by the views: why the library that the server has loaded cannot work with this version of the extension, and what to do; NULL: it can.';
+
 CREATE FUNCTION autoembed.worker_activity(OUT pid int, OUT database name, OUT kind text, OUT state text, OUT started_at timestamptz)
 RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp

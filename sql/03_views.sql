@@ -4,7 +4,8 @@ SELECT v.id,
        v.source,
        v.embedding,
        v.model,
-       CASE WHEN v.paused THEN 'paused'
+       CASE WHEN l.misfit IS NOT NULL THEN pg_catalog.concat('blocked: ', l.misfit)
+            WHEN v.paused THEN 'paused'
             -- What the last worker wrote down may be over.
             WHEN (q.waiting OPERATOR(pg_catalog.>) 0::bigint OR q.in_flight OPERATOR(pg_catalog.>) 0::bigint OR b.remaining OPERATOR(pg_catalog.>) 0::bigint) AND NOT w.is_there
                 THEN 'active: no worker serves this database; its rows wait for one, or for autoembed.embed_pending()'
@@ -27,6 +28,7 @@ SELECT v.id,
             THEN pg_catalog.make_interval(secs => (COALESCE(q.waiting, 0::bigint) OPERATOR(pg_catalog.+) COALESCE(q.in_flight, 0::bigint)
                  OPERATOR(pg_catalog.+) b.remaining)::pg_catalog.float8 OPERATOR(pg_catalog./) p.rows_per_second::pg_catalog.float8) END AS eta
 FROM autoembed.vectorizer v
+CROSS JOIN (SELECT autoembed.misfit() AS misfit) l
 LEFT JOIN autoembed.model_state m ON m.model OPERATOR(pg_catalog.=) v.model
 LEFT JOIN (SELECT t.vectorizer_id, t.message, t.hint, t.code OPERATOR(pg_catalog.<>) ALL (ARRAY['index', 'locked']) AS is_block
            FROM autoembed.vectorizer_state t) s ON s.vectorizer_id OPERATOR(pg_catalog.=) v.id

@@ -23,8 +23,9 @@ pub extern "C-unwind" fn _PG_init() {
     pg::ffi::utility::on_table_change(|table| {
         pg::triggers::forget(table);
         pg::search::forget(table);
+        pg::interface::forget(table);
     });
-    if pg::ffi::process::is_preloading() {
+    if pg::ffi::process::is_preloading() && !pg::ffi::process::is_upgrading() {
         worker::launch::register_launcher();
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::pg::error::{Error, or_raise};
 use crate::pg::ffi::types::{Name, Vector};
-use crate::pg::{catalog, embed, enable, models, reconcile, search, settings, usage, vectorizers};
+use crate::pg::{catalog, embed, enable, interface, models, reconcile, search, settings, usage, vectorizers};
 use crate::worker::{drain, wait};
 use autoembed_core::InputKind;
 use pgrx::datum::{Date, Interval};
@@ -176,6 +176,11 @@ fn query_vector(vectorizer: i32, query: String) -> Vector {
 fn search_statement(vectorizer: Option<i32>, k: Option<i32>, filter: Option<JsonB>, mode: Option<String>) -> String {
     let vectorizer = given(vectorizer, "vectorizer");
     or_raise(search::statement(vectorizer, k, filter.as_ref().map(|f| &f.0), &given(mode, "mode")))
+}
+
+#[pg_extern(sql = false)]
+fn misfit() -> Option<String> {
+    interface::misfit().map(|(message, hint)| format!("{message}; {hint}"))
 }
 
 #[pg_extern(sql = false)]

@@ -4,6 +4,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
 use crate::pg::ident::{qualified, quote};
+use crate::pg::interface;
 use autoembed_core::rate::PerMinute;
 use autoembed_core::{Limits, Model, Provider};
 use pgrx::{JsonB, pg_sys};
@@ -39,8 +40,9 @@ const MODEL: &str = "SELECT name, provider, COALESCE(model, name), dimensions, u
 /// The model called `name`.
 ///
 /// # Errors
-/// 42704 where there is none.
+/// 42704 where there is none; as `interface::check`.
 pub fn model(name: &str) -> Result<StoredModel> {
+    interface::check()?;
     let found = as_extension(|| spi::query(MODEL, args![name.to_string()], Mode::Read, read_model));
     match found.into_iter().next() {
         Some(stored) => stored,

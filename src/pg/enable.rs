@@ -8,7 +8,7 @@ use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::{locks, parse, utility};
 use crate::pg::ident::{as_column, derived, qualified, quote};
-use crate::pg::{search, settings, source, vectorizers, wake};
+use crate::pg::{interface, search, settings, source, vectorizers, wake};
 use pgrx::datum::Interval;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -55,7 +55,7 @@ pub fn enable(request: Request) -> Result<i32> {
         return same_as(&existing, &request, &stored, &input);
     }
     let attnum = embedding_column(&table, &request.embedding, &stored, &pgvector)?;
-    let id = store(&request, &stored, &input, attnum);
+    let id = store(&request, &stored, &input, attnum)?;
     make_triggers(&table, &request, &input, id)?;
     let made = catalog::find(table.oid, &request.embedding)
         .ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
@@ -107,6 +107,7 @@ fn check_arguments(request: &Request) -> Result<()> {
 /// # Errors
 /// 42P01 where it is gone, 42501 where it is another's.
 pub fn owned_table(oid: pg_sys::Oid) -> Result<Table> {
+    interface::check()?;
     let table = catalog::table(oid).ok_or_else(|| {
         Error::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -299,9 +300,11 @@ fn embedding_column(table: &Table, name: &str, stored: &StoredModel, pgvector: &
     })
 }
 
-fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) -> i32 {
+fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) -> Result<i32> {
+    // The lock on the model is what a foreign key would take: drop_model() waits for it.
     const SQL: &str = "INSERT INTO autoembed.vectorizer (source, source_oid, embedding, embedding_attnum, input, input_attnum, input_path, \
-         model, on_change, delay, index_method) VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+         model, on_change, delay, index_method) SELECT $1, $1, $2, $3, $4, $5, $6, m.name, $8, $9, $10 \
+         FROM autoembed.models m WHERE m.name = $7 FOR KEY SHARE RETURNING id";
     let path = spi::first("SELECT pg_catalog.current_setting('search_path')", &[], Mode::Read, |row| {
         row.or_default::<String>(1)
     });
@@ -323,7 +326,12 @@ fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) ->
             Mode::Write,
             |row| row.or_default(1),
         )
-        .unwrap_or(0)
+    })
+    .ok_or_else(|| {
+        Error::missing(
+            format!("model \"{}\" was dropped just now", stored.model.name),
+            "Call enable() with another model.",
+        )
     })
 }
 

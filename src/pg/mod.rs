@@ -10,6 +10,7 @@ pub mod error;
 #[allow(unsafe_code)]
 pub mod ffi;
 pub mod ident;
+pub mod interface;
 pub mod keys;
 pub mod models;
 pub mod queue;

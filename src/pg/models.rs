@@ -6,6 +6,7 @@ use crate::pg::embed;
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::interface;
 use autoembed_core::host::Refusal;
 use autoembed_core::url::Url;
 use autoembed_core::{InputKind, Model, Provider};
@@ -44,6 +45,7 @@ pub struct Definition {
 /// # Errors
 /// 22023 for what cannot work, 42501 for a host that is not allowed, 42710 where the name is taken.
 pub fn create(definition: Definition) -> Result<()> {
+    interface::check()?;
     let provider: Provider = definition
         .provider
         .parse()
@@ -145,6 +147,11 @@ fn check_host(model: &Model) -> Result<()> {
 /// 42704 where there is none, 2BP01 where a vectorizer uses it.
 pub fn drop(name: &str) -> Result<()> {
     catalog::model(name)?;
+    // Before the look at who uses it: an enable() that is under way holds the row until it is committed.
+    as_extension(|| {
+        spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
+        spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
+    });
     const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 LIMIT 1";
     let user =
         as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
@@ -156,10 +163,6 @@ pub fn drop(name: &str) -> Result<()> {
         ));
     }
     catalog::repair();
-    as_extension(|| {
-        spi::execute("DELETE FROM autoembed.models WHERE name = $1", args![name.to_string()]);
-        spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
-    });
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ident::{derived, literal, qualified, quote};
+use crate::pg::interface;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -144,6 +145,7 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
 }
 
 fn parts(id: i32) -> Result<(Table, Vectorizer)> {
+    interface::check()?;
     let vectorizer = catalog::vectorizer(id);
     let table = vectorizer.as_ref().and_then(|v| catalog::table(v.source));
     match (table, vectorizer) {

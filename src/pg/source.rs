@@ -275,14 +275,15 @@ fn blanks() -> String {
 pub fn heads(target: &Target<'_>, vector_schema: &str, keys: &[&str]) -> Vec<Option<Vec<u8>>> {
     let columns = target.table.key.len();
     let sql = format!(
-        "SELECT autoembed_o, pg_catalog.substring({send}({table}.{embedding}), 5, {head}) FROM {keys} JOIN {from} ON {condition}",
+        "SELECT {prefix}o, pg_catalog.substring({send}({table}.{embedding}), 5, {head}) FROM {keys} JOIN {from} ON {condition}",
         send = qualified(vector_schema, "vector_send"),
         table = target.table.sql(),
         embedding = quote(target.embedding),
         head = record::COMPONENTS * 4,
-        keys = keys_from(columns, &[]),
+        keys = keys_from(&target.table.prefix, columns, &[]),
         from = target.table.source_sql(),
-        condition = key_condition(target.table, "autoembed_k"),
+        condition = key_condition(target.table, "k"),
+        prefix = target.table.prefix,
     );
     let mut heads = vec![None; keys.len()];
     let arguments = key_arguments(columns, keys);

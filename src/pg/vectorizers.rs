@@ -6,7 +6,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::{as_extension, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ident::quote;
-use crate::pg::{queue, source as table_source, wake};
+use crate::pg::{interface, queue, source as table_source, wake};
 use pgrx::pg_sys;
 
 /// The caller's vectorizer for a table's column.
@@ -118,6 +118,7 @@ pub fn enqueue(source: pg_sys::Oid, keys: Option<Vec<Option<String>>>, embedding
 /// # Errors
 /// As `owned_table`; 42704 where the named table has no vectorizer.
 pub fn own_all(source: Option<pg_sys::Oid>) -> Result<Vec<Vectorizer>> {
+    interface::check()?;
     let all = catalog::vectorizers();
     let Some(source) = source else {
         let user = current_user();

@@ -5,17 +5,22 @@ use crate::pg::ffi::process;
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode};
 use crate::pg::ffi::xact;
-use crate::worker::launch;
+use crate::worker::launch::{self, Started};
+use crate::worker::turns;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How soon a session asks for a worker again.
+/// How soon a session asks for a worker again; twice as long each time that the one that it was given is gone.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The longest such pause, after which all is forgotten.
+const LONGEST: Duration = Duration::from_secs(60);
 
 thread_local! {
     static QUEUED: Cell<bool> = const { Cell::new(false) };
     static WORKER: Cell<i32> = const { Cell::new(0) };
-    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    // When it asked last, and how long it does not ask again.
+    static ASKED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    static WARNED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Registers what happens at the end of a transaction; once a process.
@@ -38,8 +43,25 @@ pub fn at_commit() {
     if WORKER.get() == 0 || !process::is_connected_here(WORKER.get()) {
         WORKER.set(find_worker().unwrap_or(0));
         if WORKER.get() == 0 && may_ask() {
-            WORKER.set(launch::start_for_this_database().unwrap_or(0));
+            ask();
         }
+        if WORKER.get() != 0 {
+            WARNED.set(false);
+        }
+    }
+}
+
+fn ask() {
+    match launch::start_for_this_database() {
+        Started::Worker(pid) => WORKER.set(pid),
+        Started::NoPlace(database) => {
+            ASKED.set(Some((Instant::now(), ASK_AGAIN)));
+            // Once while it lasts.
+            if !WARNED.replace(true) {
+                turns::no_place(&database, process::is_preloaded()).warn();
+            }
+        }
+        Started::None => {}
     }
 }
 
@@ -48,12 +70,15 @@ pub fn has_queued() -> bool {
     QUEUED.get()
 }
 
-// A server that has no room for a worker must not be asked with every statement.
+// A server that has no place for a worker, or one whose workers end at once, must not be asked with every statement.
 fn may_ask() -> bool {
-    if ASKED.get().is_some_and(|at| at.elapsed() < ASK_AGAIN) {
-        return false;
-    }
-    ASKED.set(Some(Instant::now()));
+    let now = Instant::now();
+    let pause = match ASKED.get() {
+        Some((at, pause)) if now - at < pause => return false,
+        Some((at, pause)) if now - at < LONGEST => (pause * 2).min(LONGEST),
+        _ => ASK_AGAIN,
+    };
+    ASKED.set(Some((now, pause)));
     true
 }
 

@@ -4,13 +4,14 @@
 use crate::pg::cache;
 use crate::pg::call::Called;
 use crate::pg::catalog::StoredModel;
-use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::process;
 use crate::pg::ffi::spi;
 use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
 use crate::points;
+use crate::worker;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
 use crate::worker::gather::{self, Busy, Gathered};
 use crate::worker::models::{Models, policy};
@@ -176,7 +177,7 @@ impl Engine {
         if self.in_session {
             return Ok(body());
         }
-        catch::transaction(|| {
+        worker::transaction(|| {
             // A trigger that waits for the commit would run outside the rights that it must run with.
             spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
             body()

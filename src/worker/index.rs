@@ -11,7 +11,7 @@ use crate::pg::ident::qualified;
 use crate::pg::record;
 use crate::worker::gather::Context;
 use crate::worker::log::{self, Subject};
-use crate::worker::{state, tidy};
+use crate::worker::{self, state, tidy};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
@@ -41,7 +41,7 @@ pub fn is_missing(context: &Context) -> bool {
 
 /// Starts a builder where an index is due, or a record too long; it ends by itself when another is at work.
 pub fn start_builders() -> Result<(), Caught> {
-    if catch::transaction(|| due().is_empty() && record::overgrown().is_empty())? {
+    if worker::transaction(|| due().is_empty() && record::overgrown().is_empty())? {
         return Ok(());
     }
     let started = BackgroundWorkerBuilder::new("autoembed indexer")
@@ -56,11 +56,25 @@ pub fn start_builders() -> Result<(), Caught> {
         .load_dynamic();
     match started {
         Ok(_) => log::works(&Subject::Indexer),
-        Err(_) => log::fails(&Subject::Indexer, "", || {
-            "no background worker could be started to build an index; raise max_worker_processes".to_string()
-        }),
+        Err(_) => {
+            let database = worker::transaction(process::database_name)?;
+            log::fails(&Subject::Indexer, "", || {
+                format!(
+                    "no background worker could be started to build an index in database \"{database}\": max_worker_processes is used up"
+                )
+            });
+        }
     }
     Ok(())
+}
+
+/// Ends the builder of this database, since somebody wants the database for himself. What it leaves is built anew later.
+pub fn end_builder() {
+    const SQL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'autoembed indexer' AND datid = $1";
+    // Where it fails, whoever waits is told who is in the way.
+    let _ = worker::transaction(|| {
+        as_extension(|| spi::query(SQL, args![process::database()], Mode::Read, |_| ()));
+    });
 }
 
 /// Entry point of the builder; its argument is the database's oid.
@@ -71,13 +85,13 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     process::take_signals();
     process::connect(process::oid_argument(argument));
     process::settle_in(c"0");
-    let Ok(Some(extension)) = catch::transaction(utility::extension_oid) else { return };
+    let Ok(Some(extension)) = worker::transaction(utility::extension_oid) else { return };
     if !locks::become_the_indexer(extension) {
         return;
     }
-    for id in catch::transaction(due).unwrap_or_default() {
+    for id in worker::transaction(due).unwrap_or_default() {
         if let Err(caught) = build(id) {
-            let noted = catch::transaction(|| {
+            let noted = worker::transaction(|| {
                 state::note_index(id, &format!("the index could not be built: {}", caught.message));
                 give_up(id);
             });
@@ -96,7 +110,7 @@ fn give_up(id: i32) {
 }
 
 fn build(id: i32) -> Result<(), Caught> {
-    let plan = catch::transaction(|| {
+    let plan = worker::transaction(|| {
         let vectorizer: Vectorizer = catalog::vectorizer(id)?;
         let table = catalog::table(vectorizer.source)?;
         let pgvector = catalog::pgvector().ok()?;
@@ -112,6 +126,6 @@ fn build(id: i32) -> Result<(), Caught> {
     if !there.is_some_and(|(_, is_valid)| is_valid) {
         catch::top_level(&statement)?;
     }
-    catch::transaction(|| give_up(id))?;
+    worker::transaction(|| give_up(id))?;
     Ok(())
 }

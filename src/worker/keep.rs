@@ -2,11 +2,11 @@
 //! date.
 
 use crate::pg::catalog;
-use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, args};
 use crate::pg::settings::Work;
-use crate::worker::check;
+use crate::worker::{self, check};
 use std::time::Duration;
 
 /// How often.
@@ -14,7 +14,7 @@ pub const INTERVAL: Duration = Duration::from_secs(60);
 
 /// After tables were changed: names and column numbers come together again, and each vectorizer is looked at.
 pub fn follow_tables() -> Result<(), Caught> {
-    catch::transaction(|| {
+    worker::transaction(|| {
         catalog::repair();
         check::all();
     })
@@ -32,7 +32,7 @@ pub fn house(work: &Work) -> Result<(), Caught> {
          UPDATE autoembed.vectorizer v SET embedded = v.embedded + sums.rows, truncated = v.truncated + sums.truncated \
          FROM sums WHERE v.id = sums.vectorizer_id";
     const FAILED: &str = "DELETE FROM autoembed.failed WHERE failed_at < clock_timestamp() - $1 * interval '1 s'";
-    catch::transaction(|| {
+    worker::transaction(|| {
         as_extension(|| {
             spi::execute(LOG, args![work.request_retention.as_secs_f64()]);
             remove_orphans("job");

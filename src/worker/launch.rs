@@ -1,10 +1,9 @@
 //! Who starts workers. With shared_preload_libraries: a launcher that starts one for every database that has the extension, found
 //! without a list. Without: the session that needs one.
 
-use crate::pg::error::Error;
-use crate::pg::ffi::spi::{self, Mode};
-use crate::pg::ffi::{catch, process};
+use crate::pg::ffi::{catch, locks, process};
 use crate::pg::settings;
+use crate::worker::turns::{self, Shortage, Waiting};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -14,6 +13,10 @@ const LIBRARY: &str = "autoembed";
 const WORKER_TYPE: &str = "autoembed worker";
 /// How often the launcher looks for new databases and missing workers.
 const ROUND: Duration = Duration::from_secs(5);
+/// The same while a database waits for a place.
+const SHORT_ROUND: Duration = Duration::from_millis(500);
+/// Pause before a worker that was of use is started again.
+const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause before a database whose worker ended at once is tried again.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A worker that lived this long was of use.
@@ -47,33 +50,35 @@ fn worker(database: pg_sys::Oid, name: &str, waits: bool, restart: Option<Durati
         .set_notify_pid(process::pid())
 }
 
-/// Starts a worker for this session's database; its process id. A second one ends by itself. Where the server has no room, a
-/// WARNING says which setting to raise, and the rows stay queued.
-pub fn start_for_this_database() -> Option<i32> {
-    const NAME: &str = "SELECT pg_catalog.current_database()::text";
-    if process::in_recovery() {
-        return None;
+/// What a session got that asked for a worker.
+pub enum Started {
+    /// Its process id. A second worker of a database ends by itself.
+    Worker(i32),
+    /// The server has no place for one, in the database of this name.
+    NoPlace(String),
+    /// It is not to have one, or it ended at once.
+    None,
+}
+
+/// Starts a worker for this session's database.
+pub fn start_for_this_database() -> Started {
+    if process::in_recovery() || process::is_upgrading() {
+        return Started::None;
     }
-    if let Some(list) = settings::databases() {
-        let name = spi::first(NAME, &[], Mode::Read, |row| row.or_default::<String>(1))?;
-        if !list.contains(&name) {
-            return None;
-        }
+    let name = process::database_name();
+    if settings::databases().is_some_and(|list| !list.contains(&name)) {
+        return Started::None;
+    }
+    // Who waits longer goes first: the launcher knows.
+    if process::is_preloaded() && locks::is_somebody_short() {
+        return Started::NoPlace(name);
     }
     let restart = if process::is_preloaded() { None } else { Some(Duration::from_secs(2)) };
     let started = worker(process::database(), "", true, restart).load_dynamic();
     match started.map(|worker| worker.wait_for_startup()) {
-        Ok(Ok(pid)) => Some(pid),
-        Ok(Err(_)) => None,
-        Err(_) => {
-            Error::new(
-                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                "no background worker could be started for autoembed; rows stay queued",
-                "Raise max_worker_processes, or call autoembed.embed_pending() from time to time.",
-            )
-            .warn();
-            None
-        }
+        Ok(Ok(pid)) => Started::Worker(pid),
+        Ok(Err(_)) => Started::None,
+        Err(_) => Started::NoPlace(name),
     }
 }
 
@@ -82,6 +87,10 @@ struct Served {
     started: Instant,
     next: Instant,
     pause: Duration,
+    /// When a worker was there last.
+    seen: Option<Instant>,
+    /// Since when there is no place for one.
+    waits: Option<Instant>,
 }
 
 /// Entry point of the launcher.
@@ -92,63 +101,69 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
     process::take_signals();
     process::connect_to_none();
     let mut served: HashMap<pg_sys::Oid, Served> = HashMap::new();
-    let mut full = false;
+    let mut shortage = Shortage::default();
     loop {
         process::reload_settings();
         let wanted = settings::databases();
         let working = process::databases_with_worker(WORKER_TYPE);
-        if let Ok(databases) = catch::transaction(process::databases) {
+        if let Ok(mut databases) = catch::transaction(process::databases) {
+            databases.retain(|(_, name)| wanted.as_ref().is_none_or(|list| list.contains(name)));
             served.retain(|oid, _| databases.iter().any(|(of, _)| of == oid));
+            // Who has been without a worker longest goes first.
+            databases.sort_by_key(|(oid, _)| served.get(oid).and_then(|entry| entry.seen));
+            let mut waiting = Vec::new();
             for (oid, name) in databases {
-                if wanted.as_ref().is_none_or(|list| list.contains(&name)) {
-                    let was_full = full;
-                    full = !serve(&mut served, oid, &name, working.contains(&oid));
-                    if full && !was_full {
-                        log!(
-                            "autoembed: no background worker could be started for database \"{name}\"; raise max_worker_processes"
-                        );
-                    }
+                let now = Instant::now();
+                let entry = served.entry(oid).or_insert_with(|| Served::new(now));
+                let was_short = shortage.is_on();
+                entry.serve(oid, &name, working.contains(&oid), was_short);
+                if let Some(since) = entry.waits {
+                    waiting.push(Waiting { database: oid, name, since, is_barren: entry.pause > FIRST });
                 }
             }
+            shortage.note(&waiting);
         }
+        let round = if shortage.is_on() { SHORT_ROUND } else { ROUND };
         let now = Instant::now();
         let next = served.values().filter(|s| s.worker.is_none()).map(|s| s.next.saturating_duration_since(now)).min();
-        process::wait_latch(next.unwrap_or(ROUND).clamp(Duration::from_millis(100), ROUND));
+        process::wait_latch(next.unwrap_or(round).clamp(Duration::from_millis(100), round));
     }
 }
 
-/// Sees to one database, which some worker serves or not; false: there was no room for its worker.
-fn serve(served: &mut HashMap<pg_sys::Oid, Served>, oid: pg_sys::Oid, name: &str, is_served: bool) -> bool {
-    let now = Instant::now();
-    let entry =
-        served.entry(oid).or_insert(Served { worker: None, started: now, next: now, pause: Duration::from_secs(1) });
-    if is_served {
-        // By whomever it was started: when that one is gone, another is started at once.
-        (entry.next, entry.pause) = (now, Duration::from_secs(1));
-        return true;
+impl Served {
+    fn new(now: Instant) -> Served {
+        Served { worker: None, started: now, next: now, pause: FIRST, seen: None, waits: None }
     }
-    if let Some(worker) = &entry.worker {
-        if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
-            return true;
+
+    /// Sees to one database, which some worker serves or not.
+    fn serve(&mut self, oid: pg_sys::Oid, name: &str, is_served: bool, was_short: bool) {
+        let now = Instant::now();
+        if let Some(worker) = &self.worker {
+            if !matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped)) {
+                (self.seen, self.waits) = (Some(now), None);
+                return;
+            }
+            self.worker = None;
+            // A database without the extension, or one whose worker cannot live, is asked more and more rarely. Where places are
+            // short, workers leave that had nothing to do.
+            let of_use = if was_short { turns::IDLE } else { LIVED };
+            self.pause = if self.started.elapsed() > of_use { FIRST } else { (self.pause * 2).min(LONGEST) };
+            self.next = if was_short && self.pause == FIRST { now } else { now + self.pause };
         }
-        // A database without the extension is asked more and more rarely.
-        entry.pause =
-            if entry.started.elapsed() > LIVED { Duration::from_secs(1) } else { (entry.pause * 2).min(LONGEST) };
-        entry.next = now + entry.pause;
-        entry.worker = None;
-    }
-    if entry.next > now {
-        return true;
-    }
-    match worker(oid, name, false, None).load_dynamic() {
-        Ok(worker) => {
-            entry.worker = Some(worker);
-            entry.started = now;
-            true
-        }
-        Err(_) => {
-            entry.next = now + ROUND;
-            false
+        if is_served {
+            // A session has started it: when it is gone, another is started at once.
+            (self.next, self.pause, self.seen, self.waits) = (now, FIRST, Some(now), None);
+        } else if self.waits.is_some() || self.next <= now {
+            match worker(oid, name, false, None).load_dynamic() {
+                Ok(worker) => {
+                    (self.worker, self.started) = (Some(worker), now);
+                    (self.seen, self.waits) = (Some(now), None);
+                }
+                Err(_) => {
+                    self.next = now + SHORT_ROUND;
+                    self.waits = self.waits.or(Some(now));
+                }
+            }
         }
     }
 }

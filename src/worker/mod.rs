@@ -7,6 +7,9 @@
 //! | finish | vectors | - | the rows' vectors; these jobs; the record of what was written | before the commit: as above; after: done |
 //! | fail | a failure | - | these jobs, the list of failed jobs | before the commit: as above, the attempt stays counted |
 
+use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::{error, interface};
+
 pub mod batch;
 pub mod check;
 pub mod drain;
@@ -21,4 +24,14 @@ pub mod models;
 pub mod run;
 pub mod state;
 pub mod tidy;
+pub mod turns;
 pub mod wait;
+
+/// A transaction of a background worker, as [`catch::transaction`]; an error, and nothing done, where the catalogue is not one that
+/// this library knows: it may have been updated between any two steps.
+pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
+    catch::transaction(|| {
+        error::or_raise(interface::check());
+        body()
+    })
+}

@@ -3,10 +3,11 @@
 use crate::pg::catalog;
 use crate::pg::ffi::{catch, locks, process, rights, utility};
 use crate::pg::settings::{self, Work};
-use crate::pg::{queue, usage};
+use crate::pg::{interface, queue, usage};
 use crate::worker::engine::{Engine, Round};
 use crate::worker::log::{self, Subject};
-use crate::worker::{index, keep, state};
+use crate::worker::turns::Turn;
+use crate::worker::{self, index, keep, state};
 use pgrx::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const DEAF: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(10);
 /// How long answers can wait while a batch fills.
 const FILLING: Duration = Duration::from_millis(2);
+/// How often one that gives its place up looks whether the last answers are in.
+const ENDING: Duration = Duration::from_millis(50);
 /// How long a worker that was started before the extension was committed waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,24 +36,45 @@ pub extern "C-unwind" fn autoembed_worker_main(argument: pg_sys::Datum) {
     }
     process::connect(database);
     process::settle_in(c"5s");
-    // Where the extension is dropped and made again, the same process goes on.
-    while let Some(extension) = wait_for_extension() {
+    let mut has_worked = false;
+    // Where the extension is dropped and made again, or updated, the same process goes on.
+    while let Some(extension) = wait_for_extension(has_worked) {
         if !locks::become_the_worker(extension) || !Loop::new(extension).run() {
             break;
         }
+        has_worked = true;
     }
 }
 
-fn wait_for_extension() -> Option<pg_sys::Oid> {
+/// Waits until there is an extension that this library can work for. `None`: there is none, or others want the place or the database.
+fn wait_for_extension(has_worked: bool) -> Option<pg_sys::Oid> {
     let begun = Instant::now();
+    let mut is_told = false;
     loop {
-        if let Ok(Some(extension)) = catch::transaction(utility::extension_oid) {
-            return Some(extension);
-        }
-        if begun.elapsed() > PATIENCE || !process::was_asked_to_wait() || locks::database_is_wanted() {
+        let there = || utility::extension_oid().map(|extension| (extension, interface::misfit()));
+        let pause = match catch::transaction(there) {
+            Ok(Some((extension, None))) => return Some(extension),
+            Ok(Some((_, Some((message, hint))))) => {
+                // Another process would load the library that is installed by now.
+                if !process::is_preloaded() && (has_worked || begun.elapsed() > PATIENCE) {
+                    process::end_to_be_restarted();
+                }
+                if !is_told {
+                    is_told = true;
+                    log!("autoembed: {message}; {hint}");
+                }
+                if locks::is_somebody_short() {
+                    return None;
+                }
+                LOOK_AROUND
+            }
+            Ok(None) | Err(_) if begun.elapsed() > PATIENCE || !process::was_asked_to_wait() => return None,
+            Ok(None) | Err(_) => Duration::from_millis(200),
+        };
+        if locks::database_is_wanted() {
             return None;
         }
-        process::wait_latch(Duration::from_millis(200));
+        process::wait_latch(pause);
     }
 }
 
@@ -66,8 +90,9 @@ struct Loop {
     errors: u32,
     /// A batch fills: nothing is to be done until `due` but to take in answers.
     is_filling: bool,
-    /// The extension was dropped and made again.
+    /// The extension was dropped and made again, or has become one that this library does not know.
     is_replaced: bool,
+    turn: Turn,
 }
 
 impl Loop {
@@ -84,12 +109,13 @@ impl Loop {
             errors: 0,
             is_filling: false,
             is_replaced: false,
+            turn: Turn::new(),
         }
     }
 
-    /// Works until it is not wanted any more; true: because the extension is another now.
+    /// Works until it is not wanted any more; true: because the extension is another now, or of another version.
     fn run(mut self) -> bool {
-        let begun = catch::transaction(|| {
+        let begun = worker::transaction(|| {
             state::reset();
             catalog::repair();
             queue::rescue()
@@ -117,10 +143,13 @@ impl Loop {
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + LOOK_AROUND;
             if locks::database_is_wanted() {
+                index::end_builder();
                 return false;
             }
-            match catch::transaction(utility::extension_oid) {
-                Ok(Some(found)) if found != self.extension => {
+            self.turn.look();
+            let there = || utility::extension_oid().map(|extension| (extension, interface::misfit().is_some()));
+            match catch::transaction(there) {
+                Ok(Some((found, is_misfit))) if found != self.extension || is_misfit => {
                     self.is_replaced = true;
                     return false;
                 }
@@ -128,7 +157,7 @@ impl Loop {
                 Ok(Some(_)) | Err(_) => {}
             }
             if usage::is_any_noted()
-                && let Ok(noted) = catch::transaction(usage::fold)
+                && let Ok(noted) = worker::transaction(usage::fold)
             {
                 self.engine.models.note_others(&noted);
             }
@@ -137,9 +166,15 @@ impl Loop {
                 self.engine.wake_resting();
             }
         }
+        if self.turn.is_over(self.engine.in_flight()) {
+            return false;
+        }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
         if rights::has_run_owners_code() && !locks::still_the_worker(self.extension) {
             return false;
+        }
+        if self.engine.in_flight() > 0 {
+            self.turn.note_work();
         }
         let pause = match turned {
             Ok(pause) => {
@@ -177,11 +212,14 @@ impl Loop {
     fn send_out(&mut self) -> Result<Duration, catch::Caught> {
         let now = Instant::now();
         self.is_filling = false;
+        if self.turn.is_ending() {
+            return Ok(ENDING);
+        }
         if now >= self.keep_at {
             self.keep_at = now + keep::INTERVAL;
             keep::house(&self.work)?;
             keep::follow_tables()?;
-            self.engine.models.keep_only(&catch::transaction(catalog::model_names)?);
+            self.engine.models.keep_only(&worker::transaction(catalog::model_names)?);
             index::start_builders()?;
         }
         if now >= self.poll_at {
@@ -196,6 +234,9 @@ impl Loop {
         }
         self.due = None;
         let round: Round = self.engine.send(&self.work)?;
+        if round.sent + round.settled > 0 || round.backlog {
+            self.turn.note_work();
+        }
         let now = Instant::now();
         let mut pause = self.poll_at.saturating_duration_since(now).min(self.look_at.saturating_duration_since(now));
         if round.backlog || self.engine.holds_rows() {

@@ -14,6 +14,7 @@ const FOR_EVERYBODY: [(&str, &str); 18] = [
     ("embed_pending", "owner"),
     ("enable", "owner"),
     ("enqueue", "owner"),
+    ("misfit", "nothing to hide"),
     ("pause", "owner"),
     ("query_vector", "reader"),
     ("queue_change", "trigger"),

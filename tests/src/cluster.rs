@@ -91,7 +91,7 @@ impl Builder {
             crash_expected: AtomicBool::new(false),
             environment: self.environment.clone(),
             folder,
-            _permit: permit,
+            _permit: Some(permit),
         };
         template::copy_to(&cluster.data(), &account)?;
         std::io::Write::write_all(
@@ -131,13 +131,13 @@ impl Builder {
 /// A running private server. Dropping it stops it at once, removes its folder, and fails the test if the server's
 /// log tells of a crash that the test did not announce by [`Cluster::expect_crash`].
 pub struct Cluster {
-    bindir: PathBuf,
-    account: Account,
-    child: Mutex<Option<Child>>,
-    crash_expected: AtomicBool,
-    environment: Vec<(String, String)>,
-    folder: Folder,
-    _permit: Permit,
+    pub(crate) bindir: PathBuf,
+    pub(crate) account: Account,
+    pub(crate) child: Mutex<Option<Child>>,
+    pub(crate) crash_expected: AtomicBool,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) folder: Folder,
+    pub(crate) _permit: Option<Permit>,
 }
 
 impl Cluster {
@@ -300,7 +300,7 @@ impl Cluster {
         });
     }
 
-    fn launch(&self) -> io::Result<()> {
+    pub(crate) fn launch(&self) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut server = find::command(self.bindir.join("postgres"), &self.account);
         server.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -327,10 +327,6 @@ impl Cluster {
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn account(&self) -> Account {
-        self.account
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -373,7 +369,7 @@ impl Drop for Cluster {
 }
 
 /// At most two clusters at once: the suite's figures are made for two cores, and a laptop has memory for two.
-struct Permit;
+pub(crate) struct Permit;
 
 static PERMITS: Mutex<usize> = Mutex::new(2);
 static RETURNED: Condvar = Condvar::new();

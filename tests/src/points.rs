@@ -116,6 +116,6 @@ impl Cluster {
     /// Where to order what happens in a test build.
     #[must_use]
     pub fn points(&self) -> Points {
-        Points::new(self.data(), self.account())
+        Points::new(self.data(), self.account)
     }
 }

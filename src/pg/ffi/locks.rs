@@ -1,9 +1,12 @@
-//! Heavyweight locks: one worker a database, and whether somebody wants the database for himself.
+//! Heavyweight locks: one worker a database, whether somebody wants the database for himself, and whether databases wait for a
+//! place for their workers.
 
 use pgrx::pg_sys;
 
 const ONE_WORKER: u16 = 0x6165;
 const ONE_INDEXER: u16 = 0x6166;
+const SHORT_OF_PLACES: u16 = 0x6167;
+const ONE_LEAVES: u16 = 0x6168;
 
 fn object_tag(
     method: u32,
@@ -58,6 +61,48 @@ fn become_the(extension: pg_sys::Oid, part: u16) -> bool {
     try_session_lock(&tag, pg_sys::ExclusiveLock)
 }
 
+/// A lock of the whole server, of the kind that advisory locks are of.
+fn of_server(part: u16) -> pg_sys::LOCKTAG {
+    let none = pg_sys::InvalidOid;
+    object_tag(pg_sys::USER_LOCKMETHOD, none, pg_sys::ExtensionRelationId, none, part)
+}
+
+fn release(tag: &pg_sys::LOCKTAG, mode: u32) {
+    // SAFETY: a session lock that this process holds.
+    unsafe { pg_sys::LockRelease(tag, mode as pg_sys::LOCKMODE, true) };
+}
+
+/// Tells all workers that a database waits for a place among the server's processes. False: not yet, since one of them is just
+/// asking. It is over with [`nobody_is_short`], or with this process.
+pub fn somebody_is_short() -> bool {
+    try_session_lock(&of_server(SHORT_OF_PLACES), pg_sys::ExclusiveLock)
+}
+
+/// Every database that wants a worker has one.
+pub fn nobody_is_short() {
+    release(&of_server(SHORT_OF_PLACES), pg_sys::ExclusiveLock);
+}
+
+/// Whether some database waits for a place among the server's processes.
+pub fn is_somebody_short() -> bool {
+    let tag = of_server(SHORT_OF_PLACES);
+    if !try_session_lock(&tag, pg_sys::ShareLock) {
+        return true;
+    }
+    release(&tag, pg_sys::ShareLock);
+    false
+}
+
+/// Claims to be the one worker of the server that gives its place up now, until [`stay`] or the end of the process.
+pub fn leave() -> bool {
+    try_session_lock(&of_server(ONE_LEAVES), pg_sys::ExclusiveLock)
+}
+
+/// After [`leave`]: does not go after all.
+pub fn stay() {
+    release(&of_server(ONE_LEAVES), pg_sys::ExclusiveLock);
+}
+
 /// Whether DROP DATABASE, ALTER DATABASE RENAME or CREATE DATABASE ... TEMPLATE wait for this database to be left.
 pub fn database_is_wanted() -> bool {
     // SAFETY: set when the process connected.
@@ -66,8 +111,7 @@ pub fn database_is_wanted() -> bool {
     if !try_session_lock(&tag, pg_sys::RowExclusiveLock) {
         return true;
     }
-    // SAFETY: taken above.
-    unsafe { pg_sys::LockRelease(&tag, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE, true) };
+    release(&tag, pg_sys::RowExclusiveLock);
     false
 }
 

@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod raw {
+    // This raises an error only where there are no timeouts left, as a process begins.
+    unsafe extern "C-unwind" {
+        pub fn RegisterTimeout(timeout: i32, handler: unsafe extern "C-unwind" fn()) -> i32;
+    }
+
     // pgrx's wrappers of these check which thread calls, and are no function pointers.
     unsafe extern "C-unwind" {
         pub fn SetLatch(latch: *mut core::ffi::c_void);
@@ -16,6 +21,7 @@ mod raw {
         // These raise no errors; pgrx does not bind them.
         pub fn enable_timeout_after(timeout: i32, milliseconds: i32);
         pub fn disable_timeout(timeout: i32, keep_indicator: bool);
+        pub fn enable_timeout_every(timeout: i32, first: i64, milliseconds: i32);
         pub fn PostmasterIsAliveInternal() -> bool;
     }
 }
@@ -148,6 +154,32 @@ pub fn is_worker() -> bool {
 /// Its number in utils/timeout.h, the same in 15 to 18.
 const STATEMENT_TIMEOUT: i32 = 3;
 
+/// A number from which RegisterTimeout takes any that is free: at least USER_TIMEOUT, which is 12 or 13 in 15 to 18, and less than
+/// that plus 10.
+const ANY_TIMEOUT: i32 = 20;
+
+/// How often a process at work looks for its postmaster.
+const HEARTBEAT: i32 = 1000;
+
+/// From now on this process ends with its postmaster also while it is at work: a wait would notice, computing does not, and the server
+/// cannot be started again while one of its processes lives.
+fn end_with_postmaster() {
+    // SAFETY: called once, in a background worker whose timeouts are set up; the function stays as long as the library.
+    unsafe {
+        let timeout = raw::RegisterTimeout(ANY_TIMEOUT, heartbeat);
+        raw::enable_timeout_every(timeout, pg_sys::GetCurrentTimestamp(), HEARTBEAT);
+    }
+}
+
+unsafe extern "C-unwind" fn heartbeat() {
+    // SAFETY: both are written for signal handlers: a read from a pipe, and what SIGTERM does.
+    unsafe {
+        if !raw::PostmasterIsAliveInternal() {
+            raw::die(pg_sys::SIGTERM as i32);
+        }
+    }
+}
+
 /// How long the code of a table's owner may hold the worker, in milliseconds.
 const LONGEST_STATEMENT: i32 = 60_000;
 
@@ -179,10 +211,11 @@ impl Drop for TimeLimit {
     }
 }
 
-/// Settings of a background worker. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
+/// Settings of a background worker, once. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
 /// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any).
 pub fn settle_in(lock_timeout: &CStr) {
     IS_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
+    end_with_postmaster();
     for (name, value) in [
         (c"synchronous_commit", c"off"),
         (c"search_path", c"pg_catalog, pg_temp"),
@@ -226,6 +259,27 @@ pub fn pid() -> i32 {
 pub fn is_preloading() -> bool {
     // SAFETY: a flag of the server.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether the server runs for pg_upgrade, which must be alone in it.
+pub fn is_upgrading() -> bool {
+    // SAFETY: a flag of the server, set when it starts.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// The name of this database; in a transaction.
+pub fn database_name() -> String {
+    // SAFETY: a look-up in the catalogue; the name is a copy.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
+/// Ends this background worker in a way that has the server start it again after its restart time, where it has one.
+pub fn end_to_be_restarted() -> ! {
+    // SAFETY: what an uncaught error of a background worker comes to; outside a transaction.
+    unsafe { pg_sys::proc_exit(1) }
 }
 
 /// Whether the server is in recovery (a standby): no writes here.

@@ -1,0 +1,256 @@
+//! pg_upgrade, a parallel dump and restore, and a library and a catalogue of different versions.
+
+use autoembed_stub::Fault;
+use autoembed_tests::site::{DATABASE, PATIENCE};
+use autoembed_tests::{Cluster, Db, Site, vectors};
+
+const TITLE_AND_BODY: &str = "title || E'\\n' || body";
+
+/// `messages` with vectors, a failed and waiting rows; `posts` with an expression; `quiet`, paused with rows; a table
+/// whose columns have other numbers than in a new one.
+fn scene(log: &str) -> Site {
+    let mut site = Site::builder().setting("log_min_messages", log).start();
+    site.messages("");
+    site.db.run(
+        "CREATE TABLE posts (scrap int, id int PRIMARY KEY, title text, body text); ALTER TABLE posts DROP COLUMN scrap;
+         CREATE TABLE quiet (id int PRIMARY KEY, body text)",
+    );
+    site.enable("posts", TITLE_AND_BODY, "on_change => 'clear', delay => '10 ms'");
+    site.enable("quiet", "body", "");
+    site.fault(Fault::Poison("poison".to_owned()));
+    site.insert(1, 30);
+    site.db.run("INSERT INTO messages (content) VALUES ('poison')");
+    site.db.run("INSERT INTO posts SELECT i, 'title ' || i, 'body ' || i FROM generate_series(1, 20) i");
+    site.db.run("INSERT INTO quiet SELECT i, 'quiet ' || i FROM generate_series(1, 5) i");
+    site.db.until("SELECT count(*) FROM autoembed.failed_jobs", "1", PATIENCE);
+    site.db.until("SELECT sum(pending + in_flight) FROM autoembed.status", "0", PATIENCE);
+    site.db
+        .run("SELECT autoembed.pause('quiet'); INSERT INTO quiet SELECT i, 'quiet ' || i FROM generate_series(6, 9) i");
+    site.stub.clear();
+    site
+}
+
+/// What waits when the old server is left: changes that nobody embeds there.
+fn leave_work(site: &mut Site) -> u16 {
+    let port = site.stub_gone();
+    site.db.run("UPDATE messages SET content = 'waiting ' || id WHERE id <= 3; INSERT INTO posts VALUES (21, 'waiting', 'post')");
+    site.db.until_true(
+        "(SELECT sum(pending + in_flight) FROM autoembed.status) = 8",
+        "SELECT * FROM autoembed.status",
+        PATIENCE,
+    );
+    port
+}
+
+fn settle(db: &mut Db, table: &str, text: &str, filter: &str) {
+    let from = format!("(SELECT * FROM {table} WHERE {filter}) {table}");
+    vectors::until_all_vectors(db, &from, text, "embedding", 16, PATIENCE * 2);
+}
+
+/// That all is as it was, the waiting rows are worked off, nothing else is embedded, and changes are seen.
+fn check(site: &Site, db: &mut Db) {
+    settle(db, "messages", "content", "content <> 'poison'");
+    settle(db, "posts", TITLE_AND_BODY, "true");
+    let states = db.column("SELECT source || ': ' || state || ', ' || failed FROM autoembed.status ORDER BY 1");
+    assert_eq!(states, ["messages: active, 1", "posts: active, 0", "quiet: paused, 0"]);
+    assert_eq!(db.int("SELECT pending FROM autoembed.status WHERE source = 'quiet'::regclass"), 4);
+    let inputs = || {
+        let mut inputs = site.inputs();
+        inputs.sort();
+        inputs.dedup();
+        inputs
+    };
+    assert_eq!(inputs(), ["waiting\npost", "waiting 1", "waiting 2", "waiting 3"]);
+    site.stub.reset_stats();
+    db.run("UPDATE messages SET content = 'edited' WHERE id = 5; INSERT INTO messages (content) VALUES ('new')");
+    db.run("UPDATE posts SET title = 'edited' WHERE id = 5");
+    assert!(db.maybe("SELECT embedding::text FROM posts WHERE id = 6").is_some());
+    settle(db, "messages", "content", "content <> 'poison'");
+    settle(db, "posts", TITLE_AND_BODY, "true");
+    assert_eq!(db.text("SELECT content FROM similar_messages('new', 1)"), "new");
+    assert_eq!(db.int("SELECT id FROM similar_posts(E'edited\\nbody 5', 1)"), 5);
+    db.run("SELECT autoembed.resume('quiet')");
+    settle(db, "quiet", "body", "true");
+    // What failed can be tried again.
+    assert_eq!(db.int("SELECT autoembed.retry_failed('messages')"), 1);
+    settle(db, "messages", "content", "true");
+    let expected = ["edited", "edited\nbody 5", "new", "poison", "quiet 6", "quiet 7", "quiet 8", "quiet 9"];
+    assert_eq!(inputs(), expected);
+    db.until("SELECT sum(failed) FROM autoembed.status", "0", PATIENCE);
+}
+
+#[test]
+fn g34_pg_upgrade() {
+    let mut site = scene("debug1");
+    let port = leave_work(&mut site);
+    let (took, log) = site.cluster.upgrade();
+    println!("pg_upgrade took {took:?}");
+    // It must be alone in both servers: a worker would write into what it copies.
+    assert!(log.contains("starting background worker process"), "the log is of another level: {log}");
+    assert!(!log.contains("autoembed launcher") && !log.contains("autoembed worker"), "{log}");
+    site.stub_back(port);
+    site.reconnect();
+    let mut db = site.session();
+    check(&site, &mut db);
+}
+
+/// Runs one of the server's programs; panics with what it wrote where it fails, or says anything of an error.
+fn run(cluster: &Cluster, name: &str, arguments: &[&str]) {
+    let output = cluster.tool(name).args(arguments).output().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("error"), "{name} ended with {}: {said}", output.status);
+}
+
+#[test]
+fn g34_a_parallel_dump_and_restore() {
+    let mut site = scene("warning");
+    let port = leave_work(&mut site);
+    let folder = site.cluster.socket_dir().join("dump").display().to_string();
+    run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "directory", "-j", "3", "-f", &folder]);
+    // The first database keeps its own waiting rows; they are not to be taken for the other's.
+    site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
+    site.cluster.client("postgres").run("CREATE DATABASE restored");
+    site.stub_back(port);
+    run(&site.cluster, "pg_restore", &["-d", "restored", "-j", "3", &folder]);
+    let mut db = site.cluster.client("restored");
+    check(&site, &mut db);
+}
+
+/// Makes the catalogue one that no library knows, as an update script of a later version would, or one of long ago.
+fn set_interface(db: &mut Db, number: i32, version: &str) {
+    db.run(&format!(
+        "CREATE OR REPLACE VIEW autoembed.interface AS SELECT {number} AS number;
+         UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'autoembed'"
+    ));
+}
+
+/// A catalogue that the library does not know: writes go on and are queued, the worker keeps its hands off, everything says
+/// what to do; then they fit again, and nothing is lost.
+fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
+    let mut site = Site::builder().preload(preload).start();
+    site.messages("");
+    site.insert(1, 10);
+    site.settle("messages", "content");
+    site.until_idle("messages");
+    let mut user = site.session();
+    user.run("UPDATE messages SET note = 'known' WHERE id = 1");
+    assert_eq!(user.int("SELECT count(*) FROM similar_messages('text 3', 1)"), 1);
+    // A request is under way while it happens: its answer is not written.
+    site.stub.hold();
+    site.insert(11, 12);
+    site.wait_held(1);
+    set_interface(&mut site.db, number, "9.9.9");
+    site.stub.release();
+    let before = site.stub.stats().requests;
+
+    user.run("INSERT INTO messages (content) SELECT 'text ' || i FROM generate_series(13, 20) i");
+    user.run("UPDATE messages SET content = 'text 0' WHERE id = 1; DELETE FROM messages WHERE id = 2");
+    for call in [
+        "enable('messages', 'note', embedding => 'other')",
+        "disable('messages')",
+        "pause('messages')",
+        "backfill('messages')",
+        "enqueue('messages', ARRAY['1'])",
+        "retry_failed()",
+        "embed_pending()",
+        "wait('messages')",
+        "embed('a text', 'builtin')",
+        "drop_model('stub')",
+        "create_model('x', 'openai', 3)",
+    ] {
+        let error = user.error(&format!("SELECT autoembed.{call}"));
+        error.assert("55000", part);
+        assert!(error.message.contains("9.9.9") && error.hint.contains(hint), "{error:?}");
+    }
+    user.error("SELECT * FROM similar_messages('text 3', 1)").assert("55000", part);
+    for state in user.column("SELECT state FROM autoembed.status") {
+        assert!(state.starts_with("blocked: ") && state.contains(part) && state.contains(hint), "{state}");
+    }
+    assert_eq!(user.int("SELECT pending + in_flight FROM autoembed.status"), 11);
+    autoembed_tests::eventually("the worker has said why", PATIENCE, || {
+        let log = site.cluster.log();
+        let said =
+            log.lines().any(|line| line.contains("autoembed worker") && line.contains(part) && line.contains(hint));
+        if said { Ok(()) } else { Err(site.cluster.log_tail(10)) }
+    });
+    assert_eq!(user.int("SELECT count(embedding) FROM messages"), 9, "the worker has written");
+    assert_eq!(site.stub.stats().requests, before, "the worker has asked");
+
+    set_interface(&mut site.db, 1, "0.1.0");
+    assert_eq!(site.settle("messages", "content"), 19);
+    site.until_idle("messages");
+    assert_eq!((site.failed("messages"), site.status("state", "messages")), (0, "active".to_owned()));
+    assert_eq!(user.text("SELECT content FROM similar_messages('text 0', 1)"), "text 0");
+}
+
+#[test]
+fn g34_an_old_library_with_new_sql() {
+    misfit(true, 99, "newer than the loaded library", "Restart the server");
+}
+
+#[test]
+fn g34_an_old_library_with_new_sql_without_preloading() {
+    misfit(false, 99, "newer than the loaded library", "reconnect");
+}
+
+#[test]
+fn g34_a_new_library_with_old_sql() {
+    misfit(true, 0, "older than the loaded library", "ALTER EXTENSION autoembed UPDATE");
+}
+
+/// Users' statements go through triggers of any library on a catalogue of any version: what these touch never changes.
+#[test]
+fn g34_what_triggers_touch_stays_as_it_is() {
+    let mut site = Site::new();
+    const COLUMNS: &str = "SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute
+        WHERE attrelid = 'autoembed.job'::regclass AND attnum BETWEEN 1 AND 8 ORDER BY attnum";
+    let job = [
+        "vectorizer_id integer",
+        "lane smallint",
+        "id bigint",
+        "key text",
+        "if_missing boolean",
+        "attempts smallint",
+        "queued_at timestamp with time zone",
+        "not_before timestamp with time zone",
+    ];
+    assert_eq!(site.db.column(COLUMNS), job);
+    // Further columns are NULL in what a trigger writes, and there is one index that it fills.
+    const LATER: &str =
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'autoembed.job'::regclass AND attnum > 8 AND attnotnull";
+    assert_eq!(site.db.column(LATER), [""; 0]);
+    const INDEXES: &str = "SELECT indkey::text FROM pg_index WHERE indrelid = 'autoembed.job'::regclass";
+    assert_eq!(site.db.column(INDEXES), ["1 2 3"]);
+    site.db.run(
+        "SELECT vectorizer.id::int, source::regclass, source_oid::oid, embedding::name, embedding_attnum::smallint FROM autoembed.vectorizer;
+         SELECT 'autoembed.job_id_seq'::regclass, 'autoembed.queue_change()'::regprocedure, 'autoembed.clear_vector()'::regprocedure",
+    );
+}
+
+/// The two cannot pass each other, though no foreign key is there.
+#[test]
+fn a_model_dropped_while_somebody_enables_with_it() {
+    let mut site = Site::with_messages();
+    site.create_model("other", "");
+    let mut user = site.session();
+    user.run("BEGIN; SELECT autoembed.enable('messages', 'note', model => 'other', embedding => 'second')");
+    let pid = site.db.int("SELECT pg_backend_pid()");
+    let dropped = std::thread::spawn(move || {
+        site.db.error("SELECT autoembed.drop_model('other')").assert("2BP01", "messages");
+        site
+    });
+    user.until(&format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"), "Lock", PATIENCE);
+    user.run("COMMIT");
+    let mut site = dropped.join().unwrap();
+    // And the other way round.
+    site.db.run("SELECT autoembed.disable('messages', 'second'); BEGIN; SELECT autoembed.drop_model('other')");
+    let pid = user.int("SELECT pg_backend_pid()");
+    let enabled = std::thread::spawn(move || {
+        user.error("SELECT autoembed.enable('messages', 'note', model => 'other', embedding => 'second')")
+            .assert("42704", "other");
+    });
+    site.session().until(&format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"), "Lock", PATIENCE);
+    site.db.run("COMMIT");
+    enabled.join().unwrap();
+    assert_eq!(site.db.int("SELECT count(*) FROM autoembed.status"), 1);
+}
