@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Db, Site};
 
 /// Functions that PUBLIC may execute, each with what it looks at itself.
-const FOR_EVERYBODY: [(&str, &str); 18] = [
+const FOR_EVERYBODY: [(&str, &str); 19] = [
     ("backfill", "owner"),
     ("clear_vector", "trigger"),
     ("disable", "owner"),

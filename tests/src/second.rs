@@ -21,7 +21,7 @@ impl Cluster {
     fn try_standby(&self) -> io::Result<Cluster> {
         let folder = Folder::new(&self.account)?;
         let standby = Cluster {
-            environment: Vec::new(),
+            environment: self.environment.clone(),
             bindir: self.bindir.clone(),
             account: self.account,
             child: Mutex::new(None),
