@@ -8,7 +8,8 @@
 //! | fail | a failure | - | these jobs, the list of failed jobs | before the commit: as above, the attempt stays counted |
 
 use crate::pg::ffi::catch::{self, Caught};
-use crate::pg::{error, interface};
+use crate::pg::interface;
+use std::cell::Cell;
 
 pub mod batch;
 pub mod check;
@@ -31,7 +32,20 @@ pub mod wait;
 /// this library knows: it may have been updated between any two steps.
 pub fn transaction<R>(body: impl FnOnce() -> R) -> Result<R, Caught> {
     catch::transaction(|| {
-        error::or_raise(interface::check());
+        if let Err(error) = interface::check() {
+            REFUSED.set(true);
+            error.raise();
+        }
         body()
     })
+}
+
+/// Whether a [`transaction`] was refused for its catalogue since this was asked last. What was in hand then is lost, and a loop that
+/// begins anew frees it.
+pub fn was_refused() -> bool {
+    REFUSED.take()
+}
+
+thread_local! {
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
 }

@@ -115,6 +115,7 @@ impl Loop {
 
     /// Works until it is not wanted any more; true: because the extension is another now, or of another version.
     fn run(mut self) -> bool {
+        worker::was_refused();
         let begun = worker::transaction(|| {
             state::reset();
             catalog::repair();
@@ -175,6 +176,11 @@ impl Loop {
         }
         if self.engine.in_flight() > 0 {
             self.turn.note_work();
+        }
+        if worker::was_refused() {
+            // It may fit again by now; what was in hand is to be freed in any case.
+            self.is_replaced = true;
+            return false;
         }
         let pause = match turned {
             Ok(pause) => {
