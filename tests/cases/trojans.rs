@@ -362,6 +362,31 @@ fn g07_nothing_temporary_stays_in_the_worker() {
     assert_eq!(site.cluster.worker_pid("app"), Some(worker));
 }
 
+/// A transaction that the owner's code makes read only, in the middle of the worker's own work.
+#[test]
+fn g07_a_transaction_made_read_only() {
+    let mut site = Site::new();
+    site.messages("");
+    site.db.run("CREATE ROLE alice LOGIN; GRANT CREATE ON SCHEMA public TO alice");
+    let worker = site.cluster.wait_worker("app", PATIENCE);
+    let mut alice = site.session_as("alice");
+    alice.run(
+        "CREATE TABLE bait (id int PRIMARY KEY, body text); CREATE TABLE seen (pid int);
+         CREATE FUNCTION lock_up() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+             IF session_user <> 'alice' THEN INSERT INTO public.seen VALUES (pg_backend_pid()); SET TRANSACTION READ ONLY; END IF;
+         EXCEPTION WHEN read_only_sql_transaction THEN NULL;
+         END $$;
+         CREATE FUNCTION spring(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.lock_up(); RETURN value; END $$;
+         SELECT autoembed.enable('bait', 'spring(body)', model => 'stub'); INSERT INTO bait VALUES (1, 'bait'), (2, NULL), (3, 'more')",
+    );
+    site.settle("bait", "body");
+    site.marker();
+    site.until_idle("bait");
+    assert_eq!(site.failed("bait"), 0);
+    assert_eq!(site.db.column("SELECT DISTINCT pid FROM seen"), [worker.to_string()]);
+    assert_eq!(site.cluster.worker_pid("app"), Some(worker));
+}
+
 /// A rule on the table would turn the worker's statement into others.
 #[test]
 fn g07_rules_of_the_owner() {
