@@ -161,6 +161,7 @@ impl<S: Eq + Hash + Clone> Troubles<S> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use proptest::prelude::*;
 
