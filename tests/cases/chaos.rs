@@ -25,11 +25,22 @@ fn twenty_seconds_of_chaos() {
     assert_eq!(outcome.wrong, 0, "{:#?}\nthe log: {:?}", outcome.complaints, outcome.log);
 }
 
-/// Each of these breaks another promise on another table, and each must be found.
+/// Each of these breaks another promise on another table, and each must be found. (Triggers that are dropped or disabled the product notices
+/// itself; these look well and do nothing.)
 const SABOTAGE: [(&str, &str); 6] = [
-    ("ALTER TABLE letters DISABLE TRIGGER USER", "letters, key"),
-    ("ALTER TABLE settling DISABLE TRIGGER autoembed_3_update", "stale: a vector of another text"),
-    ("ALTER TABLE cleared DISABLE TRIGGER \"~autoembed_2_clear\"", "meanwhile: cleared, key"),
+    (
+        "CREATE OR REPLACE TRIGGER autoembed_4_insert AFTER INSERT ON letters FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.queue_change('4', '0');
+         CREATE OR REPLACE TRIGGER autoembed_4_update AFTER UPDATE ON letters FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.queue_change('4', '0')",
+        "letters, key",
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER autoembed_3_update AFTER UPDATE ON settling FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.queue_change('3', '300')",
+        "stale: a vector of another text",
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER \"~autoembed_2_clear\" BEFORE UPDATE ON cleared FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.clear_vector('2')",
+        "meanwhile: cleared, key",
+    ),
     (
         "CREATE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN NEW.embedding := array_fill(1, ARRAY[16])::real[]::vector; RETURN NEW; END $$;

@@ -203,7 +203,8 @@ fn an_index_that_is_not_there() {
     // Rows go on being embedded, and the note stays.
     add(&mut site, 11, 20);
     site.settle("documents", "body");
-    page.until_shown(&mut site);
+    let state = site.status("state", "documents");
+    assert!(page.says(&state), "{state}");
     page.run(&mut site.db, &[]);
     over(&mut site);
 
