@@ -158,20 +158,20 @@ fn g01_backends_killed_while_the_worker_works() {
         let mut writer = site.session();
         let pid = i32::try_from(writer.int("SELECT pg_backend_pid()")).unwrap();
         std::thread::scope(|scope| {
-            // It ends with an error, when it is killed.
+            // Ends with an error when it is killed; at the latest when enough has been written.
             scope.spawn(move || {
-                for n in 0.. {
-                    let sql = format!("BEGIN; INSERT INTO messages (content) VALUES ('{round} {n}'); SAVEPOINT s; UPDATE messages SET content = content || '!' WHERE id % 7 = {}; COMMIT", n % 7);
+                for n in 0..20_000 {
+                    let sql = format!(
+                        "BEGIN; INSERT INTO messages (content) VALUES ('{round} {n}'); SAVEPOINT s;
+                         UPDATE messages SET content = content || '!' WHERE id = (SELECT max(id) - 3 FROM messages); COMMIT"
+                    );
                     if writer.try_rows(&sql).is_err() {
                         return;
                     }
                 }
             });
-            site.db.until(
-                &format!("SELECT count(embedding) > 20 FROM messages WHERE content LIKE '{round} %'"),
-                "t",
-                PATIENCE,
-            );
+            let embedded = format!("SELECT count(embedding) > 20 FROM messages WHERE content LIKE '{round} %'");
+            site.db.until(&embedded, "t", PATIENCE);
             site.cluster.kill9(pid);
         });
         site.reconnect();
