@@ -1,7 +1,7 @@
 //! A committed row has its job, a rolled-back one has none: the sets are compared, key by key, while nothing takes jobs away.
 
 use autoembed_tests::site::PATIENCE;
-use autoembed_tests::{Db, Site, Stop};
+use autoembed_tests::{Db, Site, Stop, eventually};
 
 /// Rows that changed since they were embedded, and no others, must have jobs. Texts that were embedded begin with `text `.
 fn assert_same_sets(db: &mut Db) -> i64 {
@@ -22,6 +22,16 @@ fn paused(rows: usize) -> Site {
     site.until_idle("messages");
     site.db.run("SELECT autoembed.pause('messages')");
     site
+}
+
+/// Kills a backend and waits until the server has noticed, `times` in all, and takes sessions again.
+fn kill_and_reconnect(site: &mut Site, pid: i32, times: usize) {
+    site.cluster.kill9(pid);
+    eventually("the server has noticed", PATIENCE, || {
+        let noticed = site.cluster.log().matches("all server processes terminated; reinitializing").count();
+        if noticed >= times { Ok(()) } else { Err(noticed.to_string()) }
+    });
+    site.reconnect();
 }
 
 fn resumed(mut site: Site, rows: usize) {
@@ -120,8 +130,7 @@ fn g01_a_backend_killed_before_its_commit() {
     victim.run("INSERT INTO messages (content) SELECT 'undone, new' FROM generate_series(1, 500)");
     // Jobs of the open transaction are on the disk when the crash comes, as are the rows.
     site.db.run("CHECKPOINT");
-    site.cluster.kill9(i32::try_from(pid).unwrap());
-    site.reconnect();
+    kill_and_reconnect(&mut site, i32::try_from(pid).unwrap(), 1);
     assert_eq!(assert_same_sets(&mut site.db), 2);
     resumed(site, 21);
 }
@@ -158,23 +167,22 @@ fn g01_backends_killed_while_the_worker_works() {
         let mut writer = site.session();
         let pid = i32::try_from(writer.int("SELECT pg_backend_pid()")).unwrap();
         std::thread::scope(|scope| {
-            // It ends with an error, when it is killed.
+            // Ends with an error when it is killed; at the latest when enough has been written.
             scope.spawn(move || {
-                for n in 0.. {
-                    let sql = format!("BEGIN; INSERT INTO messages (content) VALUES ('{round} {n}'); SAVEPOINT s; UPDATE messages SET content = content || '!' WHERE id % 7 = {}; COMMIT", n % 7);
+                for n in 0..20_000 {
+                    let sql = format!(
+                        "BEGIN; INSERT INTO messages (content) VALUES ('{round} {n}'); SAVEPOINT s;
+                         UPDATE messages SET content = content || '!' WHERE id = (SELECT max(id) - 3 FROM messages); COMMIT"
+                    );
                     if writer.try_rows(&sql).is_err() {
                         return;
                     }
                 }
             });
-            site.db.until(
-                &format!("SELECT count(embedding) > 20 FROM messages WHERE content LIKE '{round} %'"),
-                "t",
-                PATIENCE,
-            );
-            site.cluster.kill9(pid);
+            let embedded = format!("SELECT count(embedding) > 20 FROM messages WHERE content LIKE '{round} %'");
+            site.db.until(&embedded, "t", PATIENCE);
+            kill_and_reconnect(&mut site, pid, round);
         });
-        site.reconnect();
     }
     site.settle("messages", "content");
     site.until_idle("messages");
