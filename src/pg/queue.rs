@@ -2,6 +2,7 @@
 
 use crate::pg::ffi::rights::{as_extension, as_queue};
 use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
+use crate::points;
 use autoembed_core::record;
 use pgrx::datum::TimestampWithTimeZone;
 use std::collections::{HashMap, HashSet};
@@ -107,9 +108,11 @@ pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Durati
            lease_token = (SELECT nextval('autoembed.lease_token_seq')), attempts = j.attempts + 1 \
          FROM due WHERE j.ctid = due.ctid \
          RETURNING j.id, j.lease_token, j.lane, j.key, j.if_missing, j.attempts, j.queued_at";
-    as_queue(|| {
+    let jobs = as_queue(|| {
         spi::planned(SQL, args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64], Mode::Write, read_job)
-    })
+    });
+    points::reach("claimed");
+    jobs
 }
 
 /// The most attempts of the jobs that [`claim`] would take.

@@ -7,7 +7,6 @@ use crate::pg::ffi::locks;
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
 use crate::pg::source::{self, Found, Target};
-use crate::points;
 use crate::worker::batch::Item;
 use crate::worker::finish;
 use crate::worker::state;
@@ -199,7 +198,6 @@ pub fn gather(
     }
     let Claimed { jobs, is_full } = ahead.unwrap_or_else(|| {
         let jobs = queue::claim(id, lane, above, limit, work.lease);
-        points::reach("claimed");
         Claimed { is_full: jobs.len() == limit, jobs }
     });
     // Rows that wait for their time, or for others, are no reason to look again at once.

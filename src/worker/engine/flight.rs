@@ -4,6 +4,7 @@ use super::{Accused, Engine, Flight, Returned, Round};
 use crate::pg::call::{self, Called, Endpoint};
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::Caught;
+use crate::pg::ffi::locks;
 use crate::pg::queue;
 use crate::pg::settings::Work;
 use crate::points;
@@ -348,6 +349,12 @@ impl Engine {
                 break;
             }
             done = rows.end;
+            if !self.in_session && locks::database_is_wanted() {
+                // Who waits for the worker to leave does not wait for a slow table.
+                self.step(|| finish::give_back_from(batch, done, Duration::ZERO))?;
+                break;
+            }
+            self.renew_rest(batch, done, work)?;
         }
         self.written += written.rows as u64;
         if written.rows < batch.items.len() {

@@ -53,6 +53,17 @@ impl Engine {
         })
     }
 
+    /// The same while a batch is written in portions, for what is left of it from `done` on.
+    pub(super) fn renew_rest(&mut self, batch: &Batch, done: usize, work: &Work) -> Result<(), Caught> {
+        if self.renewed.elapsed() < work.lease / 3 {
+            return Ok(());
+        }
+        self.step(|| {
+            queue::renew(batch.vectorizer, batch.items[done..].iter().flat_map(|item| &item.jobs), work.lease)
+        })?;
+        self.renew_leases(work)
+    }
+
     /// Gives back what is kept for vectorizers that are not among those to work for: paused, disabled or gone.
     pub(super) fn drop_orphans(&mut self, wanted: &HashSet<i32>) -> Result<(), Caught> {
         let is_wanted = |id: i32| wanted.contains(&id);
