@@ -50,7 +50,7 @@ fn triggers_of_one_partition() {
     site.db.run("ALTER TABLE logs_b DISABLE TRIGGER USER; INSERT INTO logs VALUES ('b', 1, 'unseen')");
     let state = entry("is disabled").until_shown_of("logs", &mut site);
     assert!(state.contains("logs_b"), "{state}");
-    site.db.run("ALTER TABLE logs_b ENABLE TRIGGER USER; SELECT autoembed.backfill('logs', force => true)");
+    site.db.run("ALTER TABLE logs_b ENABLE TRIGGER USER; SELECT autoembed.reconcile('logs')");
     over_with(&mut site, "logs", "body");
 }
 

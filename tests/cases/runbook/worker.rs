@@ -13,7 +13,7 @@ fn no_place_for_a_worker() {
     site.db.run("CREATE TABLE documents (id int PRIMARY KEY, title text, body text)");
     site.db.run("SELECT autoembed.enable('documents', 'body', 'mine')");
     add(&mut site, 1, 20);
-    let page = entry("raise max_worker_processes");
+    let page = entry("max_worker_processes is used up");
     page.until_shown(&mut site);
     page.until_logged(&site);
     site.db.run(&page.command("embed_pending", &[]));
