@@ -321,6 +321,16 @@ pub fn rescue() -> u64 {
     })
 }
 
+/// Frees what is claimed but for these jobs; the tries do not count, and they are due again after `pause`. For the worker: what a session
+/// claims is never committed as claimed. How many there were.
+pub fn free_all_but(held: Vec<i64>, pause: Duration) -> u64 {
+    const SQL: &str = "WITH lost AS MATERIALIZED (SELECT l.ctid FROM autoembed.job l WHERE l.leased_until IS NOT NULL AND l.id <> ALL ($1::bigint[]) \
+           FOR UPDATE SKIP LOCKED) \
+         UPDATE autoembed.job j SET leased_until = NULL, lease_token = NULL, attempts = GREATEST(j.attempts - 1, 0), \
+           not_before = clock_timestamp() + $2 * interval '1 ms' FROM lost WHERE j.ctid = lost.ctid";
+    as_queue(|| spi::execute(SQL, args![held, pause.as_millis() as f64]))
+}
+
 /// Queues rows by key.
 pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
     const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, if_missing) \

@@ -36,7 +36,9 @@ fn is_over(context: &Context, code: &str, message: &str) -> bool {
     const CANCELED: &str = "57014";
     let mut keys = queue::next_keys(context.vectorizer.id, TRIED);
     let can_be_seen = message.starts_with(gather::UNREADABLE) && code != CANCELED;
-    if !(keys.is_empty() || can_be_seen || [RIGHTS, state::LOCKED].contains(&code)) || !context.lock() {
+    // A trigger may raise the same code, and what it wants is not known; in other languages the worker's own tries have to do.
+    let is_of_rights = code == RIGHTS && message.contains("permission denied");
+    if !(keys.is_empty() || can_be_seen || is_of_rights || code == state::LOCKED) || !context.lock() {
         return false;
     }
     let target = context.target();

@@ -226,7 +226,7 @@ impl Engine {
                 Ok(false) => {}
                 Err(caught) => {
                     // The others are served nevertheless.
-                    self.resting.insert(id, Instant::now() + TROUBLED);
+                    self.resting.insert(id, Instant::now() + TROUBLED.min(work.retry_max));
                     trouble = Some(caught);
                 }
             }

@@ -88,6 +88,8 @@ struct Loop {
     look_at: Instant,
     keep_at: Instant,
     errors: u32,
+    /// When a step has failed: then what it may have dropped is freed.
+    lost_at: Option<Instant>,
     /// A batch fills: nothing is to be done until `due` but to take in answers.
     is_filling: bool,
     /// The extension was dropped and made again, or has become one that this library does not know.
@@ -107,6 +109,7 @@ impl Loop {
             look_at: now,
             keep_at: now,
             errors: 0,
+            lost_at: None,
             is_filling: false,
             is_replaced: false,
             turn: Turn::new(),
@@ -170,6 +173,9 @@ impl Loop {
         if self.turn.is_over(self.engine.in_flight()) {
             return false;
         }
+        if self.lost_at.is_some_and(|at| at.elapsed() > LOOK_AROUND.min(self.work.retry_max)) && self.engine.free_lost(&self.work).is_ok() {
+            self.lost_at = None;
+        }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
         if rights::has_run_owners_code() && !locks::still_the_worker(self.extension) {
             return false;
@@ -190,6 +196,7 @@ impl Loop {
             }
             Err(caught) => {
                 self.errors += 1;
+                self.lost_at.get_or_insert_with(Instant::now);
                 log::fails(&Subject::Step, &caught.message, || format!("a step failed: {}", caught.message));
                 self.due = None;
                 Duration::from_millis(100 * u64::from(self.errors.min(50)))

@@ -9,8 +9,10 @@ use autoembed_tests::{Site, eventually};
 fn site() -> (Site, Points) {
     let mut site = Site::builder()
         .test_build()
-        .setting("autoembed.lease", "2s")
-        .setting("autoembed.poll_interval", "200ms")
+        .setting("autoembed.lease", "1h")
+        .setting("autoembed.poll_interval", "100ms")
+        .setting("autoembed.retry_base_delay", "10ms")
+        .setting("autoembed.retry_max_delay", "50ms")
         .model("max_batch_inputs => 3")
         .start();
     site.messages("");

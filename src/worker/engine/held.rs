@@ -53,7 +53,18 @@ impl Engine {
         })
     }
 
-    /// The same while a batch is written in portions, for what is left of it from `done` on.
+    /// Frees what is claimed and in hand no more: a step that failed has dropped it. To be called between two turns.
+    pub fn free_lost(&mut self, work: &Work) -> Result<(), Caught> {
+        let held = self.vectorizers().into_iter().flat_map(|id| self.items(id)).flat_map(|item| &item.jobs);
+        let held: Vec<i64> = held.map(|job| job.id).collect();
+        if self.step(|| queue::free_all_but(held, work.retry_base))? > 0 {
+            self.look_everywhere();
+            self.again_in(work.retry_base);
+        }
+        Ok(())
+    }
+
+    /// Renews leases while a batch is written in portions, for what is left of it from `done` on.
     pub(super) fn renew_rest(&mut self, batch: &Batch, done: usize, work: &Work) -> Result<(), Caught> {
         if self.renewed.elapsed() < work.lease / 3 {
             return Ok(());
