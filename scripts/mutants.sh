@@ -25,7 +25,7 @@ try() {
 
 stage "build the tests" cargo test -p autoembed-tests --test cases --no-run
 # What fails anyhow proves nothing.
-read -ra all < <(sed -n 's/^# tests: //p' "$ROOT"/tests/mutants/*"${1:-}"*.patch | tr ' ' '\n' | sort -u | tr '\n' ' ')
+read -ra all < <(sed -n 's/^# tests: //p' "$ROOT"/tests/mutants/*"${1:-}"*.patch | tr ' ' '\n' | sort -u | tr '\n' ' '; echo)
 stage "nothing taken out" build
 stage "its tests pass" try "${all[@]}"
 survived=0

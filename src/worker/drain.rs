@@ -64,8 +64,10 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
             paced = Some(rest);
             break;
         }
-        if engine.in_flight() > 0 || round.rest.is_some() {
-            process::wait_latch(round.rest.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1)));
+        let is_idle = round.sent + round.settled == 0 && !round.backlog;
+        if engine.in_flight() > 0 || round.rest.is_some() || is_idle {
+            let soon = Duration::from_millis(if engine.in_flight() > 0 { 1000 } else { 50 });
+            process::wait_latch(round.rest.unwrap_or(soon).min(Duration::from_secs(1)));
         }
         if engine.is_halted() && engine.in_flight() == 0 {
             break;

@@ -13,6 +13,7 @@ use crate::pg::usage;
 use crate::points;
 use crate::worker;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
+use crate::worker::finish;
 use crate::worker::gather::{self, Busy, Gathered};
 use crate::worker::models::{Models, policy};
 use crate::worker::state;
@@ -31,6 +32,8 @@ const LOOKS: usize = 64;
 const UNTIL_TOLD: Duration = Duration::from_secs(60);
 /// How long a vectorizer is left alone whose step failed as a whole.
 const TROUBLED: Duration = Duration::from_secs(1);
+/// Rows of a table that are written at once, at first: a slow index or trigger would have their users wait.
+const FIRST_WRITE: usize = 256;
 /// Rows are not held for a model that may not be called for so long.
 const LONG: Duration = Duration::from_secs(5);
 /// Bytes of rows that may follow the texts on their way to one model; other rows of it wait in the queue.
@@ -119,10 +122,16 @@ pub struct Engine {
     writes: Portions,
     failed_alone: HashMap<(i32, String), Duration>,
     resting: HashMap<i32, Instant>,
+    /// Vectorizers whose tables have refused vectors, how often in a row: they are tried with one row, since each costs a request.
+    refusals: HashMap<i32, u32>,
+    /// Somebody wants the database for himself: no more answers are taken in.
+    is_leaving: bool,
     watched: Watched,
     careful: Careful,
     renewed: Instant,
     turns: u64,
+    /// Whose rows were taken last, by lane.
+    served: [i32; 2],
     next_flight: u64,
     /// Rows whose vectors were written.
     pub written: u64,
@@ -160,12 +169,15 @@ impl Engine {
             buffers: HashMap::new(),
             hints: HashMap::new(),
             reads: Portions::default(),
-            writes: Portions::default(),
+            writes: Portions::beginning_with(FIRST_WRITE),
             failed_alone: HashMap::new(),
             resting: HashMap::new(),
+            refusals: HashMap::new(),
+            is_leaving: false,
             careful: Careful::default(),
             renewed: Instant::now(),
             turns: 0,
+            served: [0; 2],
             next_flight: 0,
             written: 0,
             soon: None,
@@ -187,6 +199,11 @@ impl Engine {
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Whether the worker has been asked to leave while it wrote.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     /// Tries again at once what was left alone for a while.
@@ -221,7 +238,12 @@ impl Engine {
                 round.backlog = true;
                 continue;
             }
-            match self.serve(id, lane, work, &mut round) {
+            let before = round.sent + round.settled;
+            let served = self.serve(id, lane, work, &mut round);
+            if round.sent + round.settled > before {
+                self.served[usize::from(lane == BACKFILL)] = id;
+            }
+            match served {
                 Ok(true) => candidates.push_back((id, lane)),
                 Ok(false) => {}
                 Err(caught) => {
@@ -246,11 +268,8 @@ impl Engine {
             .filter(|(id, _)| self.resting.get(id).is_none_or(|until| *until <= now))
             .collect();
         let first = if self.turns.is_multiple_of(BACKFILL_TURN) { BACKFILL } else { LIVE };
-        mine.sort_by_key(|(id, lane)| (*lane != first, *id));
-        let count = mine.iter().filter(|(_, lane)| *lane == first).count();
-        if count > 1 {
-            mine[..count].rotate_left(self.turns as usize % count);
-        }
+        let after = |id: i32, lane: i16| id > self.served[usize::from(lane == BACKFILL)];
+        mine.sort_by_key(|(id, lane)| (*lane != first, !after(*id, *lane), *id));
         mine
     }
 
@@ -258,6 +277,7 @@ impl Engine {
     fn serve(&mut self, id: i32, lane: i16, work: &Work, round: &mut Round) -> Result<bool, Caught> {
         let Some(stored) = self.step(|| gather::load(id).map(|context| context.stored))? else {
             self.resting.insert(id, Instant::now() + Duration::from_secs(5));
+            self.give_back_of(id, Duration::ZERO)?;
             return Ok(false);
         };
         if self.accused.contains_key(&stored.model.name) {
@@ -281,7 +301,7 @@ impl Engine {
             return Ok(false);
         }
         let kept = self.buffers.get(&(id, lane)).map_or(0, Vec::len);
-        let portion = self.reads.of(id).min(limits.batch_inputs);
+        let portion = if self.refusals.contains_key(&id) { 1 } else { self.reads.of(id).min(limits.batch_inputs) };
         let limit = portion.saturating_sub(kept).min(self.room.unwrap_or(usize::MAX));
         let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
         let gathered = if limit == 0 { Gathered::default() } else { self.look((id, lane), limit, &cut, work, round)? };
@@ -389,7 +409,7 @@ impl Engine {
                 }
             };
             let Some(stored) = stored else {
-                waiting.push_back(batch);
+                self.step(|| finish::give_back(&batch, Duration::ZERO))?;
                 continue;
             };
             let limits = self.models.get(&stored, work).governor.limits(&stored.model.limits);

@@ -35,6 +35,8 @@ pub struct Written {
     pub rows: usize,
     /// Rows among them whose text was cut.
     pub cut: usize,
+    /// The table refuses vectors as such.
+    pub is_refused: bool,
 }
 
 /// Writes the vectors of `rows` of a batch and ends their jobs, in this transaction.
@@ -117,9 +119,12 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
         }
     }
     stale_again(context, &stale, &held, work);
+    written.is_refused = refused.is_some();
     match refused {
         Some(caught) => gather::block(context, "the vectors could not be written", &caught),
-        None => state::unblock_vectorizer(id),
+        // Rows that others hold, or that are gone, tell nothing.
+        None if done_keys.len() + stale.len() > 0 => state::unblock_vectorizer(id),
+        None => {}
     }
     queue::forget_failures(id, done_keys);
     record::add(&context.target(), &context.pgvector, &given);

@@ -21,6 +21,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const FILLING: Duration = Duration::from_millis(2);
 /// How often one that gives its place up looks whether the last answers are in.
 const ENDING: Duration = Duration::from_millis(50);
+/// How often it is looked whether rows that are held can be sent.
+const HELD: Duration = Duration::from_millis(50);
 /// How long a worker that was started before the extension was committed waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -90,6 +92,7 @@ struct Loop {
     errors: u32,
     /// When a step has failed: then what it may have dropped is freed.
     lost_at: Option<Instant>,
+    free_after: Instant,
     /// A batch fills: nothing is to be done until `due` but to take in answers.
     is_filling: bool,
     /// The extension was dropped and made again, or has become one that this library does not know.
@@ -110,6 +113,7 @@ impl Loop {
             keep_at: now,
             errors: 0,
             lost_at: None,
+            free_after: now,
             is_filling: false,
             is_replaced: false,
             turn: Turn::new(),
@@ -174,13 +178,24 @@ impl Loop {
             return false;
         }
         if self.lost_at.is_some_and(|at| at.elapsed() > LOOK_AROUND.min(self.work.retry_max))
-            && self.engine.free_lost(&self.work).is_ok()
+            && Instant::now() >= self.free_after
         {
-            self.lost_at = None;
+            let begun = Instant::now();
+            if self.engine.free_lost(&self.work).is_ok() {
+                self.lost_at = None;
+            }
+            // It looks through the whole queue.
+            self.free_after = Instant::now() + begun.elapsed() * 10;
         }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());
-        if rights::has_run_owners_code() && !locks::still_the_worker(self.extension) {
+        if self.engine.is_leaving() {
             return false;
+        }
+        if rights::has_run_owners_code() {
+            if !locks::still_the_worker(self.extension) {
+                return false;
+            }
+            self.turn.claim_again();
         }
         if self.engine.in_flight() > 0 {
             self.turn.note_work();
@@ -257,7 +272,9 @@ impl Loop {
         if round.backlog || self.engine.holds_rows() {
             // As soon as a request has returned, or a model may be asked again.
             self.due = Some(now);
-            let rest = round.rest.unwrap_or(Duration::from_millis(1));
+            // What is held for a table that is left alone is not looked at all the time.
+            let soon = if round.backlog { Duration::from_millis(1) } else { HELD };
+            let rest = round.rest.unwrap_or(soon);
             pause = pause.min(rest.max(Duration::from_millis(1)));
         } else if let Some(soon) = self.engine.soon.take() {
             // Rows that were put back: their time comes before the next poll.

@@ -16,6 +16,7 @@ mod decoys;
 mod doorman;
 mod dumps;
 mod errors;
+mod fair;
 mod faults;
 mod grants;
 mod guarantees;

@@ -57,10 +57,11 @@ impl Engine {
         round: &mut Round,
     ) -> Result<Ahead, Caught> {
         if self.careful.until.is_none_or(|until| until < Instant::now()) {
+            self.careful.has_suspects = false;
             return Ok(Ahead::NotNeeded);
         }
         let attempts = u32::from(self.step(|| queue::most_attempts(id, lane, above, limit))?.unsigned_abs());
-        let is_busy = self.in_flight() > 0 || self.holds_rows();
+        let is_busy = self.in_flight() > 0 || (self.careful.has_suspects && self.holds_rows());
         if is_busy && (attempts > 0 || self.careful.has_suspects) {
             round.wait(SOON);
             return Ok(Ahead::Later);

@@ -58,6 +58,9 @@ impl Engine {
 
     /// Takes in one answer that has come; false: none has.
     pub fn receive(&mut self, work: &Work) -> Result<bool, Caught> {
+        if self.is_leaving {
+            return Ok(false);
+        }
         let returned = match self.pool.try_recv() {
             Some(Ok(returned)) => returned,
             Some(Err(_)) => return self.abandon_lost().map(|()| true),
@@ -319,19 +322,20 @@ impl Engine {
             let cache_hits = batch.texts.len() as u64;
             crate::pg::usage::note(&known.model, Usage { cache_hits, ..Usage::default() });
         }
+        let entry = |written| match &call {
+            Some(call) => call.entry(batch.load.inputs, written, None),
+            None => known.known(batch.texts.len(), written),
+        };
         let (mut written, mut done) = (finish::Written::default(), 0_usize);
         loop {
             let rows = done..batch.items.len().min(done.saturating_add(self.writes.of(batch.vectorizer)));
             let (is_last, begun) = (rows.end == batch.items.len(), Instant::now());
             let step = self.step(|| {
                 let now = write_rows(batch, rows.clone(), vectors, work);
-                let written = finish::Written { rows: written.rows + now.rows, cut: written.cut + now.cut };
+                let is_refused = written.is_refused || now.is_refused;
+                let written = finish::Written { rows: written.rows + now.rows, cut: written.cut + now.cut, is_refused };
                 if is_last {
-                    let entry = match &call {
-                        Some(call) => call.entry(batch.load.inputs, written, None),
-                        None => known.known(batch.texts.len(), written),
-                    };
-                    queue::log(Some(batch.vectorizer), &entry);
+                    queue::log(Some(batch.vectorizer), &entry(written));
                 }
                 written
             });
@@ -351,12 +355,21 @@ impl Engine {
             done = rows.end;
             if !self.in_session && locks::database_is_wanted() {
                 // Who waits for the worker to leave does not wait for a slow table.
-                self.step(|| finish::give_back_from(batch, done, Duration::ZERO))?;
+                self.is_leaving = true;
+                self.step(|| {
+                    queue::log(Some(batch.vectorizer), &entry(written));
+                    finish::give_back_from(batch, done, Duration::ZERO);
+                })?;
                 break;
             }
             self.renew_rest(batch, done, work)?;
         }
         self.written += written.rows as u64;
+        if written.is_refused {
+            self.rest_refused(batch.vectorizer, work)?;
+        } else if written.rows > 0 {
+            self.refusals.remove(&batch.vectorizer);
+        }
         if written.rows < batch.items.len() {
             // Some rows may have been put back.
             self.forget_hints(batch.vectorizer);

@@ -2,13 +2,16 @@
 
 use super::Engine;
 use crate::pg::ffi::catch::Caught;
-use crate::pg::queue;
+use crate::pg::queue::{self, BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::worker::batch::{Batch, Item};
 use crate::worker::finish;
 use crate::worker::gather::Busy;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
+
+/// Longest pause of a vectorizer whose table refuses vectors.
+const REFUSED: Duration = Duration::from_secs(300);
 
 impl Engine {
     /// Rows of a vectorizer that are on their way.
@@ -101,6 +104,35 @@ impl Engine {
             Some(items) => self.step(|| give_all_back(&[], &[(place.0, items)])),
             None => Ok(()),
         }
+    }
+
+    /// Leaves a vectorizer alone whose table has refused vectors: each of them was paid for.
+    pub(super) fn rest_refused(&mut self, id: i32, work: &Work) -> Result<(), Caught> {
+        if self.resting.get(&id).is_some_and(|until| *until > Instant::now()) {
+            return Ok(());
+        }
+        let times = self.refusals.entry(id).or_default();
+        let pause = (finish::REFUSED_PAUSE * 2u32.saturating_pow(*times)).min(REFUSED).min(work.retry_max);
+        *times = times.saturating_add(1).min(16);
+        self.resting.insert(id, Instant::now() + pause);
+        self.give_back_of(id, pause)
+    }
+
+    /// Gives back what is kept for a vectorizer, but for what is on its way.
+    pub(super) fn give_back_of(&mut self, id: i32, pause: Duration) -> Result<(), Caught> {
+        let (mine, others): (VecDeque<Batch>, VecDeque<Batch>) =
+            std::mem::take(&mut self.ready).into_iter().partition(|batch| batch.vectorizer == id);
+        self.ready = others;
+        let kept: Vec<Item> =
+            [LIVE, BACKFILL].iter().filter_map(|lane| self.buffers.remove(&(id, *lane))).flatten().collect();
+        if mine.is_empty() && kept.is_empty() {
+            return Ok(());
+        }
+        self.forget_hints(id);
+        self.step(|| {
+            mine.iter().for_each(|batch| finish::give_back(batch, pause));
+            queue::release(id, kept.iter().flat_map(|item| &item.jobs), queue::Charge::GivenBack, pause);
+        })
     }
 
     /// A call ended without telling which one it was: when none is under way any more, what is still waited for is lost.

@@ -118,6 +118,6 @@ impl Engine {
         let Some(highest) = gathered.highest else { return };
         // Where rows were left that are older than those known before, they are next.
         let is_backlog = above == 0 && (gathered.claimed >= limit || has_suspects);
-        hint.low = if is_backlog { highest - SLACK } else { hint.low.max(highest - SLACK) };
+        hint.low = if is_backlog { (highest - SLACK).max(0) } else { hint.low.max(highest - SLACK) };
     }
 }

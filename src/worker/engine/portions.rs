@@ -9,20 +9,33 @@ const LONG: Duration = Duration::from_secs(1);
 /// Where more rows than this could be written at once, all are.
 const PLENTY: usize = 4096;
 
-/// For each vectorizer that needs it, so many rows.
-#[derive(Default)]
-pub(super) struct Portions(HashMap<i32, usize>);
+/// So many rows for each vectorizer.
+pub(super) struct Portions {
+    first: usize,
+    of: HashMap<i32, usize>,
+}
+
+impl Default for Portions {
+    fn default() -> Portions {
+        Portions::beginning_with(usize::MAX)
+    }
+}
 
 impl Portions {
+    /// With so many where nothing is known.
+    pub(super) fn beginning_with(first: usize) -> Portions {
+        Portions { first, of: HashMap::new() }
+    }
+
     /// At most so many rows at once.
     pub(super) fn of(&self, id: i32) -> usize {
-        self.0.get(&id).copied().unwrap_or(usize::MAX)
+        self.of.get(&id).copied().unwrap_or(self.first)
     }
 
     /// `wanted` rows were to be read, and there was room for so many.
     pub(super) fn read(&mut self, id: i32, wanted: usize, rows: usize) {
         if rows < wanted {
-            self.0.insert(id, rows.max(1));
+            self.of.insert(id, rows.max(1));
         } else if wanted > 0 {
             self.grow(id, wanted);
         }
@@ -32,7 +45,7 @@ impl Portions {
     pub(super) fn wrote(&mut self, id: i32, rows: usize, took: Duration) {
         if took > LONG {
             let fit = (rows as f64 * LONG.as_secs_f64() / took.as_secs_f64()) as usize;
-            self.0.insert(id, fit.max(1));
+            self.of.insert(id, fit.max(1));
         } else if took < LONG / 2 {
             self.grow(id, rows);
         }
@@ -40,11 +53,9 @@ impl Portions {
 
     /// Twice as many where as many as allowed went well.
     fn grow(&mut self, id: i32, rows: usize) {
-        if let Some(portion) = self.0.get_mut(&id).filter(|portion| rows >= **portion) {
-            *portion *= 2;
-            if *portion >= PLENTY {
-                self.0.remove(&id);
-            }
+        let portion = self.of(id);
+        if portion < usize::MAX && rows >= portion {
+            self.of.insert(id, if portion >= PLENTY / 2 { usize::MAX } else { portion * 2 });
         }
     }
 }
