@@ -79,14 +79,20 @@ pub fn kill_postmaster(cluster: &Cluster, ledger: &Ledger) {
 
 /// State and parent of a process.
 fn stat(pid: i32) -> Option<(char, i32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat_of(std::path::Path::new(&format!("/proc/{pid}")))
+}
+
+fn stat_of(folder: &std::path::Path) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     // The name before them is in brackets and may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
+/// Whether any thread of it is: the first one may be gone before the others are, and memory stays attached until then.
 fn is_alive(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| stat_of(&thread.path()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X')))
 }
 
 /// The processes that this one started, with what each is, in the server's words.
