@@ -282,8 +282,13 @@ impl Cluster {
 
     /// Starts the server again after [`Cluster::stop`] or the death of its main process.
     pub fn start_again(&self) {
+        self.try_start_again().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// [`Cluster::start_again`]. Errors: it did not come up, for instance since processes of before are still there.
+    pub fn try_start_again(&self) -> io::Result<()> {
         self.stop(Stop::Immediate);
-        self.launch().unwrap_or_else(|e| panic!("{e}"));
+        self.launch()
     }
 
     /// Stops and starts the server; says how long the stop took.

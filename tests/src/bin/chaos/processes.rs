@@ -74,7 +74,12 @@ pub fn kill_postmaster(cluster: &Cluster, ledger: &Ledger) {
             break;
         }
     }
-    cluster.start_again();
+    // What the kernel has not yet cleaned up keeps the server from starting, as it would anybody.
+    let begun = Instant::now();
+    while let Err(e) = cluster.try_start_again() {
+        assert!(begun.elapsed() < OUTLIVES, "{e}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// State and parent of a process.
