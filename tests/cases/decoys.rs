@@ -159,6 +159,7 @@ fn g40_an_operator_for_every_pair_of_types() {
             "pause('{}')",
             "resume('{}')",
             "backfill('{}', force => true)",
+            "reconcile('{}')",
             "enqueue('{}', '{{1}}')",
             "embed_pending('{}')",
             "retry_failed('{}')",

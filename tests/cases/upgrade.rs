@@ -152,6 +152,7 @@ fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
         "disable('messages')",
         "pause('messages')",
         "backfill('messages')",
+        "reconcile('messages')",
         "enqueue('messages', ARRAY['1'])",
         "retry_failed()",
         "embed_pending()",
