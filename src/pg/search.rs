@@ -86,6 +86,8 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
     let id = vectorizer.id;
     // With these a scan of the index goes on until k rows pass the filter and the policies.
     let scan = if pgvector.iterative_scans {
+        // Its settings are for superusers until its library is loaded, which a column that was there has not done.
+        as_extension(|| spi::execute(&format!("SELECT '[1]'::{}", qualified(&pgvector.schema, "vector")), &[]));
         "SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.max_scan_tuples = '2147483647' SET hnsw.scan_mem_multiplier = '20'"
     } else {
         ""
