@@ -8,6 +8,7 @@ SELECT v.id,
             WHEN v.paused THEN 'paused'
             -- What the last worker wrote down may be over.
             WHEN (q.waiting OPERATOR(pg_catalog.>) 0::bigint OR q.in_flight OPERATOR(pg_catalog.>) 0::bigint OR b.remaining OPERATOR(pg_catalog.>) 0::bigint) AND NOT w.is_there
+                 AND NOT pg_catalog.pg_is_in_recovery()
                 THEN 'active: no worker serves this database; its rows wait for one, or for autoembed.embed_pending()'
             -- An error of the table may quote its rows.
             WHEN s.is_block AND NOT autoembed.sees_all_rows(v.source) THEN 'blocked: what stops it is shown to those who see all rows of the table'

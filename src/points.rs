@@ -11,8 +11,8 @@
 //! | `panic` | a panic |
 //! | `kill` | the process aborts, and the server with it |
 //!
-//! The files `worker` and `session` hold `<n> <action>`: what happens at the n-th place, whichever it is, that a worker or a
-//! session comes by. `worker-steps` does not count the statements between the other places. Each file counts once.
+//! The files `worker` and `session` hold `<n> <action>`: what happens at the n-th place within a transaction, whichever it is, that a worker
+//! or a session comes by. `worker-steps` counts the places between transactions as well, but no statements. Each file counts once.
 
 #[cfg(not(feature = "pg_test"))]
 mod nothing {
@@ -83,8 +83,9 @@ mod armed {
         }
         take(&Path::new(FOLDER).join(place)).or_else(|| {
             let who = if process::is_worker() { "worker" } else { "session" };
+            let within = || if process::is_in_transaction() { countdown(who) } else { None };
             let steps = || if process::is_worker() && place != "statement" { countdown("worker-steps") } else { None };
-            countdown(who).or_else(steps)
+            within().or_else(steps)
         })
     }
 

@@ -177,6 +177,8 @@ pub struct Circuit {
     slowdowns: u32,
     slowed_at_id: u64,
     slow_reason: Option<Reason>,
+    /// Somebody has changed something since it was blocked.
+    is_changed: bool,
     /// Inputs that failed as the outage began, which the recovery has to see answered.
     suspects: usize,
     last_success: Option<Duration>,
@@ -200,6 +202,7 @@ impl Circuit {
             slowdowns: 0,
             slowed_at_id: 0,
             slow_reason: None,
+            is_changed: false,
             suspects: 0,
             last_success: None,
             probe: None,
@@ -304,6 +307,7 @@ impl Circuit {
 
     /// Something was changed that may mend what is wrong: the next probe goes out at once, whatever pause was asked for.
     pub fn try_now(&mut self, now: Duration) {
+        self.is_changed = true;
         self.not_before = self.not_before.min(now);
         self.slow_until = self.slow_until.min(now);
     }
@@ -341,6 +345,7 @@ impl Circuit {
 
     fn enter(&mut self, mode: Mode) {
         self.mode = mode;
+        self.is_changed = false;
         self.era += 1;
         self.epoch += 1;
         self.probe = None;
@@ -382,8 +387,12 @@ impl Circuit {
     }
 
     fn probe_failed(&mut self, now: Duration, failure: &Failure, jitter01: f64) {
-        if let Mode::Paused { reason, .. } = &mut self.mode {
-            *reason = failure.into();
+        match &mut self.mode {
+            Mode::Paused { reason, .. } => *reason = failure.into(),
+            // What somebody had to change may be changed: what keeps the model away now is another matter. Without that, an outage
+            // says nothing of it.
+            Mode::Blocked { .. } if self.is_changed => self.enter(Mode::Paused { reason: failure.into(), failures: 0 }),
+            Mode::Blocked { .. } | Mode::Open | Mode::Recovering(_) => {}
         }
         self.probe_again_later(now, jitter01);
     }

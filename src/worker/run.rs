@@ -173,7 +173,9 @@ impl Loop {
         if self.turn.is_over(self.engine.in_flight()) {
             return false;
         }
-        if self.lost_at.is_some_and(|at| at.elapsed() > LOOK_AROUND.min(self.work.retry_max)) && self.engine.free_lost(&self.work).is_ok() {
+        if self.lost_at.is_some_and(|at| at.elapsed() > LOOK_AROUND.min(self.work.retry_max))
+            && self.engine.free_lost(&self.work).is_ok()
+        {
             self.lost_at = None;
         }
         let turned = self.engine.renew_leases(&self.work).and_then(|()| self.take_in()).and_then(|()| self.send_out());

@@ -64,4 +64,13 @@ fn what_is_said_of_mutants_is_so() {
         PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" *m* |")?.0.parse().ok()).collect();
     said.sort_unstable();
     assert_eq!(said, tried);
+    for patch in std::fs::read_dir(root.join("mutants")).unwrap().flatten().map(|entry| entry.path()) {
+        let fits = std::process::Command::new("git")
+            .current_dir(root.parent().unwrap())
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .output()
+            .unwrap();
+        assert!(fits.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&fits.stderr));
+    }
 }

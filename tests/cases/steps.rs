@@ -2,7 +2,7 @@
 //! and at the n-th there is an error, a panic or the end of the process: for n = 1, 2, 3, ... until a run meets none.
 
 use autoembed_tests::points::{Action, Points};
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{DATABASE, PATIENCE};
 use autoembed_tests::wait::seconds;
 use autoembed_tests::{Site, eventually};
 
@@ -82,6 +82,23 @@ fn g03_an_error_at_every_statement_of_the_worker() {
 fn g08_a_panic_at_every_other_statement_of_the_worker() {
     let places = every_place(&[Action::Panic], 2);
     println!("{places} places, a panic at every other");
+}
+
+/// Between transactions nothing catches it: the process ends, with the code that restarts nobody else, and another one goes on.
+#[test]
+fn g08_a_panic_between_two_transactions() {
+    let (mut site, points) = site();
+    let start = site.cluster.postmaster_start_time();
+    for (round, place) in ["answered", "committed"].into_iter().enumerate() {
+        let worker = site.cluster.wait_worker(DATABASE, PATIENCE);
+        points.at(place, Action::Panic);
+        site.insert(round * 3 + 1, round * 3 + 3);
+        site.settle_within("messages", "content", "embedding", seconds(60));
+        assert!(!points.take_back(place), "{place}");
+        assert_ne!(site.cluster.worker_pid(DATABASE), Some(worker), "{place}");
+    }
+    assert_eq!(site.failed("messages"), 0);
+    assert_eq!(site.cluster.postmaster_start_time(), start);
 }
 
 /// In a thread that calls the model a panic is that call's failure.
@@ -194,10 +211,10 @@ fn g03_an_error_at_every_statement_of_embed_pending() {
     // A worker would do the work before.
     site.db.run("ALTER SYSTEM SET autoembed.databases = 'none'");
     site.db.run("SELECT pg_reload_conf()");
-    let worker = site.cluster.worker_pid(autoembed_tests::site::DATABASE);
+    let worker = site.cluster.worker_pid(DATABASE);
     if let Some(worker) = worker {
         site.db.run(&format!("SELECT pg_terminate_backend({worker})"));
-        eventually("no worker", PATIENCE, || match site.cluster.worker_pid(autoembed_tests::site::DATABASE) {
+        eventually("no worker", PATIENCE, || match site.cluster.worker_pid(DATABASE) {
             None => Ok(()),
             Some(pid) => Err(format!("{pid}")),
         });

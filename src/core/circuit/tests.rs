@@ -237,6 +237,18 @@ fn halting_blocks_and_probes_slowly_until_a_success() {
     assert_eq!(circuit.may_send(now), open(None));
 }
 
+/// A key file was wrong and is mended, and now the server is away: nobody is to look for the key any more.
+#[test]
+fn what_was_mended_is_not_shown_for_ever() {
+    let mut circuit = circuit();
+    fail(&mut circuit, S, 1, &failure(Action::Halt));
+    circuit.try_now(2 * S);
+    fail(&mut circuit, 2 * S, 1, &Failure::new(Action::Retry, "timeout", "", ""));
+    assert!(matches!(circuit.state(2 * S), State::Paused { reason, .. } if reason.code == "timeout"));
+    fail(&mut circuit, 99 * S, 1, &failure(Action::Halt));
+    assert!(matches!(circuit.state(99 * S), State::Blocked { .. }));
+}
+
 #[test]
 fn news_from_before_a_block_do_not_count_after_it() {
     let mut circuit = circuit();

@@ -144,6 +144,13 @@ pub fn connect_to_none() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
+/// Whether a transaction is open.
+#[cfg(feature = "pg_test")]
+pub fn is_in_transaction() -> bool {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::IsTransactionState() }
+}
+
 static IS_WORKER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// Whether this process is a worker of the extension, not a user's session.
