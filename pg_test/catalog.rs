@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(vectorizer.on_change, "clear");
         assert_eq!(vectorizer.delay, Duration::from_millis(1500));
         assert_eq!(vectorizer.model, "three");
-        assert_eq!(vectorizer.input_path, "public, pg_temp");
+        assert_eq!(vectorizer.input_path, "public");
         assert_eq!(vectorizer.search_function, Some(("public".into(), "find_c".into())));
         assert!(catalog::vectorizers().iter().any(|v| v.id == id));
     }

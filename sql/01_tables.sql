@@ -112,7 +112,7 @@ COMMENT ON TABLE autoembed.vectorizer IS 'One row a vectorizer: (table, input, t
 COMMENT ON COLUMN autoembed.vectorizer.source_oid IS 'differs from source after a dump was restored: column numbers are then found again by name';
 COMMENT ON COLUMN autoembed.vectorizer.input IS 'a column, or an SQL expression over the row, evaluated as the table''s owner';
 COMMENT ON COLUMN autoembed.vectorizer.input_attnum IS 'the column, where the input is one: a rename of it is followed';
-COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'search_path under which the input expression is read';
+COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'schemas in which names in the input expression are looked up; temporary objects come last';
 COMMENT ON COLUMN autoembed.vectorizer.model IS 'a name in models. Not a foreign key: a restore by several processes may fill this table first';
 COMMENT ON COLUMN autoembed.vectorizer.index_wanted IS 'the HNSW index is to be built when the backfill is done';
 COMMENT ON COLUMN autoembed.vectorizer.embedded IS 'rows embedded, as far as older entries of the request log were added up';

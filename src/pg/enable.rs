@@ -4,7 +4,7 @@
 use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::catch::subtransaction;
-use crate::pg::ffi::rights::{as_extension, current_user};
+use crate::pg::ffi::rights::{as_extension, current_user, with_path};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ffi::{locks, parse, utility};
 use crate::pg::ident::{as_column, derived, qualified, quote};
@@ -50,12 +50,13 @@ pub fn enable(request: Request) -> Result<i32> {
     let stored = catalog::model(&request.model.clone().unwrap_or_else(settings::default_model))?;
     let pgvector = catalog::pgvector()?;
     locks::lock_table(table.oid, column(table.oid, &request.embedding).is_none());
-    let input = read_input(&table, &request)?;
+    let path = resolved_path();
+    let input = read_input(&table, &request, &path)?;
     if let Some(existing) = catalog::find(table.oid, &request.embedding) {
         return same_as(&existing, &request, &stored, &input);
     }
     let attnum = embedding_column(&table, &request.embedding, &stored, &pgvector)?;
-    let id = store(&request, &stored, &input, attnum)?;
+    let id = store(&request, &stored, &input, attnum, path)?;
     make_triggers(&table, &request, &input, id)?;
     let made = catalog::find(table.oid, &request.embedding)
         .ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
@@ -183,7 +184,16 @@ fn column(table: pg_sys::Oid, name: &str) -> Option<(i16, pg_sys::Oid, i32, bool
     })
 }
 
-fn read_input(table: &Table, request: &Request) -> Result<Input> {
+/// The schemas in which names are looked up now. As text it is the same to every role: `"$user"` is what it is to the caller,
+/// and what is not there, or not for him, is left out. Temporary objects are his session's, and no part of it.
+fn resolved_path() -> String {
+    const SQL: &str = "SELECT s::pg_catalog.text, pg_catalog.quote_ident(s::pg_catalog.text) FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s";
+    let all = spi::query(SQL, &[], Mode::Read, |row| (row.or_default::<String>(1), row.or_default::<String>(2)));
+    let lasting = all.into_iter().filter(|(name, _)| !name.starts_with("pg_temp_") && name != "$user");
+    lasting.map(|(_, quoted)| quoted).collect::<Vec<_>>().join(", ")
+}
+
+fn read_input(table: &Table, request: &Request, path: &str) -> Result<Input> {
     let as_name = as_column(&request.input).map(|name| (column(table.oid, &name), name));
     if let Some((Some((attnum, ..)), name)) = as_name {
         if name == request.embedding {
@@ -208,7 +218,7 @@ fn read_input(table: &Table, request: &Request) -> Result<Input> {
         format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(&request.input), table.source_sql());
     let hint =
         "The input is the name of a column or one SQL expression over the row, for instance title || E'\\n' || body.";
-    let analysed = subtransaction(|| parse::analyse(&statement, table.oid))
+    let analysed = subtransaction(|| with_path(path, || parse::analyse(&statement, table.oid)))
         .map_err(|caught| Error::new(caught.code, caught.message, caught.hint.unwrap_or_else(|| hint.to_string())))?;
     let expression = analysed.ok_or_else(|| {
         Error::argument("the input is not one SQL expression over the row", "For instance title || E'\\n' || body.")
@@ -300,14 +310,11 @@ fn embedding_column(table: &Table, name: &str, stored: &StoredModel, pgvector: &
     })
 }
 
-fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) -> Result<i32> {
+fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16, path: String) -> Result<i32> {
     // The lock on the model is what a foreign key would take: drop_model() waits for it.
     const SQL: &str = "INSERT INTO autoembed.vectorizer (source, source_oid, embedding, embedding_attnum, input, input_attnum, input_path, \
          model, on_change, delay, index_method) SELECT $1, $1, $2, $3, $4, $5, $6, m.name, $8, $9, $10 \
          FROM autoembed.models m WHERE m.name = $7 FOR KEY SHARE RETURNING id";
-    let path = spi::first("SELECT pg_catalog.current_setting('search_path')", &[], Mode::Read, |row| {
-        row.or_default::<String>(1)
-    });
     as_extension(|| {
         spi::first(
             SQL,
@@ -317,7 +324,7 @@ fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16) ->
                 Arg::new(attnum),
                 Arg::new(input.stored.clone()),
                 Arg::new::<i16>(input.attnum),
-                Arg::new(path.unwrap_or_default()),
+                Arg::new(path),
                 Arg::new(stored.model.name.clone()),
                 Arg::new(request.on_change.clone()),
                 Arg::new(request.delay),

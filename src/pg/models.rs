@@ -5,6 +5,7 @@ use crate::pg::catalog::{self, StoredModel};
 use crate::pg::embed;
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
+use crate::pg::ffi::snapshot;
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::interface;
 use autoembed_core::host::Refusal;
@@ -153,8 +154,10 @@ pub fn drop(name: &str) -> Result<()> {
         spi::execute("DELETE FROM autoembed.model_state WHERE model = $1", args![name.to_string()]);
     });
     const USERS: &str = "SELECT v.source::text FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 LIMIT 1";
-    let user =
-        as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Write, |row| row.or_default::<String>(1)));
+    // As others have committed it: this transaction may have begun before that enable().
+    let user = snapshot::with_latest(false, || {
+        as_extension(|| spi::first(USERS, args![name.to_string()], Mode::Read, |row| row.or_default::<String>(1)))
+    });
     if let Some(table) = user {
         return Err(Error::new(
             pgrx::PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,

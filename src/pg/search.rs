@@ -4,7 +4,7 @@
 use crate::pg::catalog::{self, Pgvector, Table, Vectorizer};
 use crate::pg::enable::tie_function;
 use crate::pg::error::{Error, Result};
-use crate::pg::ffi::rights::{as_extension, current_user};
+use crate::pg::ffi::rights::{as_extension, before_temporary, current_user};
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::pg::ident::{derived, literal, qualified, quote};
 use crate::pg::interface;
@@ -86,12 +86,17 @@ pub fn create(table: &Table, vectorizer: &Vectorizer, pgvector: &Pgvector, wante
     let id = vectorizer.id;
     // With these a scan of the index goes on until k rows pass the filter and the policies.
     let scan = if pgvector.iterative_scans {
+        // Its settings are for superusers until its library is loaded, which a column that was there has not done.
+        as_extension(|| spi::execute(&format!("SELECT '[1]'::{}", qualified(&pgvector.schema, "vector")), &[]));
         "SET hnsw.iterative_scan = 'relaxed_order' SET hnsw.max_scan_tuples = '2147483647' SET hnsw.scan_mem_multiplier = '20'"
     } else {
         ""
     };
     // The names in an expression mean to every reader what they mean here, and what they mean to the worker.
-    let path = if vectorizer.is_expression { "SET search_path FROM CURRENT" } else { "" };
+    let path = match vectorizer.is_expression {
+        true => format!("SET search_path TO {}", before_temporary(&vectorizer.input_path)),
+        false => String::new(),
+    };
     let qualified_name = qualified(&table.schema, &name);
     let signature = format!("{qualified_name}(text, int, real, jsonb, text)");
     spi::execute(

@@ -159,6 +159,7 @@ fn g40_an_operator_for_every_pair_of_types() {
             "pause('{}')",
             "resume('{}')",
             "backfill('{}', force => true)",
+            "reconcile('{}')",
             "enqueue('{}', '{{1}}')",
             "embed_pending('{}')",
             "retry_failed('{}')",
@@ -205,6 +206,104 @@ fn g07_an_expression_means_the_same_to_every_reader() {
         assert_eq!(bob.text("SELECT input FROM shop.similar_products('kettleboils', 1, 0.9)"), "kettleboils", "{path}");
         assert_eq!(bob.text("SHOW search_path"), path);
     }
+}
+
+/// Temporary objects of a session come last: nobody makes another's function, which runs as its owner, read his view.
+#[test]
+fn g36_a_temporary_view_of_the_readers() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; CREATE ROLE mallory LOGIN;
+         CREATE SCHEMA shop AUTHORIZATION alice; CREATE SCHEMA desk AUTHORIZATION bob; GRANT USAGE ON SCHEMA shop, desk TO PUBLIC",
+    );
+    let mut alice = site.session_as("alice");
+    alice.run(
+        "SET search_path = shop, public; CREATE TABLE products (id int PRIMARY KEY, name text); CREATE TABLE reviews (id int, note text);
+         INSERT INTO products VALUES (1, 'kettle'); INSERT INTO reviews VALUES (1, 'boils'); GRANT SELECT ON products, reviews TO bob;
+         SELECT autoembed.enable('products', 'name || (SELECT note FROM reviews r WHERE r.id = products.id)', model => 'stub')",
+    );
+    site.settle("shop.products", "'kettleboils'");
+    site.session_as("bob").run(
+        "CREATE FUNCTION desk.found() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = desk, pg_temp AS
+         $$ SELECT input FROM shop.similar_products('kettleboils', 1, 0.9) $$",
+    );
+    let mut mallory = site.session_as("mallory");
+    mallory.run(
+        "CREATE FUNCTION pg_temp.spy() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a decoy ran as %', current_user; END $$;
+         CREATE TEMP VIEW reviews AS SELECT 1 AS id, pg_temp.spy() AS note; GRANT SELECT ON reviews TO PUBLIC",
+    );
+    assert!(
+        mallory.error("SELECT note FROM reviews").message.contains("a decoy ran as mallory"),
+        "no view is in the way"
+    );
+    assert_eq!(mallory.text("SELECT desk.found()"), "kettleboils");
+}
+
+/// `"$user"` is another schema to every role: what counts is which one it was to `enable()`.
+#[test]
+fn g07_a_schema_of_the_readers_name() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT CREATE ON SCHEMA public TO alice; CREATE SCHEMA bob AUTHORIZATION bob;
+         CREATE SCHEMA alice AUTHORIZATION alice; GRANT USAGE ON SCHEMA alice, bob TO PUBLIC",
+    );
+    site.session_as("bob").run(
+        "CREATE TABLE bob.reviews (id int, note text); INSERT INTO bob.reviews VALUES (1, 'burns'), (2, 'burns'); GRANT SELECT ON bob.reviews TO PUBLIC",
+    );
+    let of_alice = "SELECT autoembed.enable('public.products', 'name || (SELECT note FROM reviews r WHERE r.id = products.id)', model => 'stub')";
+    let mut alice = site.session_as("alice");
+    assert_eq!(alice.text("SHOW search_path"), "\"$user\", public");
+    alice.run(
+        "CREATE TABLE public.products (id int PRIMARY KEY, name text); CREATE TABLE public.reviews (id int, note text); GRANT SELECT ON public.products, public.reviews TO bob;
+         INSERT INTO public.products VALUES (1, 'kettle'); INSERT INTO public.reviews VALUES (1, 'boils'), (2, 'cuts');
+         CREATE TABLE alice.reviews (id int, note text); INSERT INTO alice.reviews VALUES (1, 'shines'), (2, 'shines'); GRANT SELECT ON alice.reviews TO bob",
+    );
+    // By a superuser, to whom public is meant, and by the owner, to whom it is his own schema.
+    for (caller, note) in [("postgres", "boils"), ("alice", "shines")] {
+        let mut caller = site.session_as(caller);
+        caller.run(of_alice);
+        site.settle("public.products", &format!("'kettle{note}'"));
+        site.until_idle("products");
+        for reader in ["bob", "alice", "postgres"] {
+            let found = format!("SELECT input FROM public.similar_products('kettle{note}', 1, 0.9)");
+            assert_eq!(site.session_as(reader).text(&found), format!("kettle{note}"), "{reader} after {note}");
+        }
+        caller.run("SELECT autoembed.disable('public.products', drop_column => true)");
+    }
+}
+
+/// What a name means is settled by what is there: a schema that comes later, or that nobody may use, changes nothing, and
+/// one with an odd name is found again.
+#[test]
+fn g07_the_search_path_is_resolved() {
+    let mut site = Site::new();
+    const ODD: [&str; 3] = ["\"A, \"\"b\"\"\"", "\"sel'ect\"", "\"table\""];
+    for (number, schema) in ODD.iter().enumerate() {
+        site.db.run(&format!(
+            "CREATE SCHEMA {schema}; CREATE FUNCTION {schema}.say_{number}(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 || '{number}' $$"
+        ));
+    }
+    let path = format!("pg_temp, to_come, {}, pg_catalog, public", ODD.join(", "));
+    site.db.run(&format!(
+        "CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes VALUES (1, 'note');
+         SET search_path = {path}; SELECT autoembed.enable('notes', 'say_0(say_1(say_2(body)))', model => 'stub'); RESET search_path"
+    ));
+    let resolved = format!("{}, pg_catalog, public", ODD.join(", "));
+    assert_eq!(site.db.text("SELECT input_path FROM autoembed.vectorizer"), resolved);
+    site.db.run(
+        "CREATE SCHEMA to_come; CREATE FUNCTION to_come.say_0(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'decoy' $$",
+    );
+    site.settle("notes", "'note210'");
+    assert_eq!(site.db.text("SELECT input FROM similar_notes('note210', 1, 0.9)"), "note210");
+    let kept = site.db.text("SELECT proconfig::text FROM pg_proc WHERE proname = 'similar_notes'");
+    assert!(kept.contains("public, pg_temp") && !kept.contains("to_come"), "{kept}");
+
+    // In a session without a path, names are those of the server.
+    site.db.run("CREATE TABLE plain (id int PRIMARY KEY, body text)");
+    site.db.run("SET search_path = ''; SELECT autoembed.enable('public.plain', 'upper(body)', model => 'stub'); RESET search_path");
+    site.db.run("INSERT INTO plain VALUES (1, 'plain')");
+    site.settle("plain", "upper(body)");
+    assert_eq!(site.db.text("SELECT input FROM similar_plain('PLAIN', 1, 0.9)"), "PLAIN");
 }
 
 /// What somebody made where the extension's own things go makes CREATE EXTENSION fail, and is not taken over.

@@ -21,7 +21,9 @@ fn g34_a_dump_restored_into_another_database() {
          CREATE TABLE posts (scrap int, id int PRIMARY KEY, title text, body text)",
     );
     site.enable("docs", "body", "embedding => 'body_vector'");
+    site.db.run("CREATE SCHEMA \"shelf, \"\"1\"\"\"; SET search_path = \"$user\", \"shelf, \"\"1\"\"\", public");
     site.enable("posts", "title || E'\\n' || body", "on_change => 'clear'");
+    site.db.run("RESET search_path");
     site.db.run(
         "ALTER TABLE docs DROP COLUMN scrap; ALTER TABLE docs RENAME COLUMN body TO main; ALTER TABLE docs RENAME COLUMN number TO nr;
          ALTER TABLE docs RENAME COLUMN body_vector TO \"Vector\"; ALTER TABLE docs ADD COLUMN body text DEFAULT 'another body';
@@ -50,6 +52,10 @@ fn g34_a_dump_restored_into_another_database() {
     assert!(!said.contains("ERROR") && !said.contains("WARNING"), "{said}");
 
     let mut db = site.cluster.client("restored");
+    const PATHS: &str = "SELECT concat_ws(' ', p.proname, p.proconfig::text, v.input_path) FROM pg_proc p JOIN autoembed.vectorizer v ON v.search_function = p.proname ORDER BY 1";
+    let paths = site.db.column(PATHS);
+    assert_eq!(db.column(PATHS), paths);
+    assert!(paths.iter().any(|path| path.contains("shelf") && path.contains("pg_temp")), "{paths:?}");
     let settle = |db: &mut _, table: &str, text: &str, vector: &str| {
         vectors::until_all_vectors(db, table, text, vector, 16, PATIENCE)
     };

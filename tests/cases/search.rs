@@ -192,3 +192,24 @@ fn plain_sql_uses_the_index() {
         "8"
     );
 }
+
+/// The search function has pgvector's settings, which only a superuser sets in a session that has not loaded it: adding a column
+/// does that, a column that is there does not.
+#[test]
+fn a_column_that_is_there_in_a_new_session() {
+    let mut site = Site::new();
+    site.db.run("CREATE ROLE alice LOGIN; GRANT CREATE ON SCHEMA public TO alice");
+    let enable = |table: &str| format!("SELECT autoembed.enable('{table}', 'body', model => 'stub')");
+    site.session_as("alice").run(&format!(
+        "CREATE TABLE again (id int PRIMARY KEY, body text); CREATE TABLE made (id int PRIMARY KEY, body text, embedding vector(16));
+         {}; SELECT autoembed.disable('again')",
+        enable("again")
+    ));
+    for table in ["again", "made"] {
+        let mut alice = site.session_as("alice");
+        alice.run(&enable(table));
+        alice.run(&format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two')"));
+        site.settle(&format!("public.{table}"), "body");
+        assert_eq!(site.session_as("alice").int(&format!("SELECT id FROM similar_{table}('two', 1)")), 2, "{table}");
+    }
+}

@@ -9,7 +9,7 @@ use autoembed_tests::{Db, Site};
 const SECRET: &str = "zanzibar";
 
 /// What blue calls, by the function's name; `$id` is the vectorizer's number. A function that is not here fails the test.
-const CALLS: [(&str, &[&str]); 21] = [
+const CALLS: [(&str, &[&str]); 23] = [
     ("backfill", &["backfill('notes')", "backfill('private')"]),
     ("clear_vector", &["clear_vector()"]),
     ("create_model", &["create_model('x', 'openai', 3)"]),
@@ -20,9 +20,11 @@ const CALLS: [(&str, &[&str]); 21] = [
     ("embed_pending", &["embed_pending('notes')", "embed_pending()"]),
     ("enable", &["enable('notes', 'body')", "enable('notes', 'id || body', embedding => 'mine')"]),
     ("enqueue", &["enqueue('notes', ARRAY['1'])", "enqueue('notes')"]),
+    ("misfit", &["misfit()"]),
     ("pause", &["pause('notes')"]),
     ("query_vector", &["query_vector($id, 'zanz')", "query_vector($private, 'zanz')", "query_vector(-1, 'zanz')"]),
     ("queue_change", &["queue_change()"]),
+    ("reconcile", &["reconcile('notes')", "reconcile('private')"]),
     ("resume", &["resume('notes')"]),
     ("retry_failed", &["retry_failed('notes')", "retry_failed()"]),
     (

@@ -325,6 +325,7 @@ fn g07_no_code_gets_into_a_superusers_session() {
         root.run(&format!("SELECT autoembed.embed_pending('public.{table}')"));
         assert_eq!(root.int(&format!("SELECT count(embedding) FROM public.{table}")), 2, "{table}");
         root.run(&format!("SELECT autoembed.backfill('public.{table}', force => true); SELECT autoembed.embed_pending('public.{table}')"));
+        assert_eq!(root.int(&format!("SELECT autoembed.reconcile('public.{table}')")), 0, "{table}");
         root.run(&format!(
             "SELECT autoembed.retry_failed('public.{table}'); SELECT autoembed.disable('public.{table}')"
         ));

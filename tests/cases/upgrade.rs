@@ -152,6 +152,7 @@ fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
         "disable('messages')",
         "pause('messages')",
         "backfill('messages')",
+        "reconcile('messages')",
         "enqueue('messages', ARRAY['1'])",
         "retry_failed()",
         "embed_pending()",
@@ -255,6 +256,25 @@ fn a_model_dropped_while_somebody_enables_with_it() {
     site.db.run("COMMIT");
     enabled.join().unwrap();
     assert_eq!(site.db.int("SELECT count(*) FROM autoembed.status"), 1);
+}
+
+/// A transaction that sees things as they were before enable() drops no model that is used now.
+#[test]
+fn a_model_dropped_by_a_transaction_that_began_before() {
+    let mut site = Site::with_messages();
+    let mut user = site.session();
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        site.create_model("other", "");
+        site.db.run(&format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM messages"));
+        user.run("CREATE TABLE new (id int PRIMARY KEY, body text); SELECT autoembed.enable('new', 'body', model => 'other')");
+        site.db.error("SELECT autoembed.drop_model('other')").assert("2BP01", "new");
+        site.db.run("ROLLBACK");
+        assert_eq!(user.int("SELECT count(*) FROM autoembed.models WHERE name = 'other'"), 1, "{level}");
+        // What the transaction itself has ended is in nobody's way.
+        site.db.run(&format!(
+            "BEGIN ISOLATION LEVEL {level}; SELECT autoembed.disable('new'); SELECT autoembed.drop_model('other'); DROP TABLE new; COMMIT"
+        ));
+    }
 }
 
 /// An update script among the server's files, for the length of a test.

@@ -95,14 +95,18 @@ pub fn as_queue<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// `path` as it is used: where it is not named, the schema of temporary objects is looked into first.
+pub fn before_temporary(path: &str) -> String {
+    if path.trim().is_empty() { "pg_temp".to_string() } else { format!("{path}, pg_temp") }
+}
+
 /// Runs `body`, which may run code of the table's owner (expressions, triggers, policies), as that owner, in a context
 /// that cannot be left: neither SET ROLE nor RESET ROLE works in it. `path` is the search_path for that code. Texts
 /// of dates, intervals and numbers come out the same in every session; policies raise instead of hiding rows.
 ///
 /// Raises an error where that code has made temporary objects: they would stay in this process, in the way of others' names.
 pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> R {
-    // Where it is not named, the schema of temporary objects is looked into first.
-    let path = if path.trim().is_empty() { "pg_temp".to_string() } else { format!("{path}, pg_temp") };
+    let path = before_temporary(path);
     let before = process::temporary_schema();
     OWNERS_CODE_RAN.set(true);
     let scope = enter(
@@ -162,6 +166,12 @@ pub fn with_stable_output<R>(body: impl FnOnce() -> R) -> R {
             ("bytea_output", "hex"),
         ],
     );
+    body()
+}
+
+/// Runs `body` with the search_path that code of the table's owner has (see [`as_owner`]), as whoever is at work.
+pub fn with_path<R>(path: &str, body: impl FnOnce() -> R) -> R {
+    let _scope = enter(current_user(), 0, &[("search_path", &before_temporary(path))]);
     body()
 }
 
