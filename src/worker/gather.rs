@@ -105,7 +105,7 @@ pub fn load(id: i32) -> Option<Context> {
             Silenced::Disabled { table: of, trigger } => (
                 "no_trigger",
                 format!("trigger {trigger} of table {of} is disabled, so changes are not seen"),
-                format!("run ALTER TABLE {of} ENABLE TRIGGER {trigger}; then call autoembed.backfill() with force => true for what was changed meanwhile"),
+                format!("run ALTER TABLE {of} ENABLE TRIGGER {trigger}; then call autoembed.reconcile() for what was changed meanwhile"),
             ),
         }),
     };

@@ -132,15 +132,13 @@ fn g26_an_old_snapshot_slows_nothing_down() {
     ));
     (0..3).for_each(|_| round(&mut site));
     holder.run("COMMIT");
-    let median = |times: &[Duration]| {
-        let mut times = times.to_vec();
-        times.sort();
-        times[1].as_secs_f64()
-    };
-    let ratio = |times: &[Duration]| median(&times[3..]) / median(&times[..3]);
+    // What else the machine does only adds to a round: the shortest tells.
+    let least = |times: &[Duration]| times.iter().min().map_or(0.0, Duration::as_secs_f64);
+    let ratio = |times: &[Duration]| least(&times[3..]) / least(&times[..3]);
     println!("1500 rows, behind {DEAD} dead ones in the last three rounds: inserted {inserted:?}, drained {drained:?}");
-    assert!(ratio(&drained) < 2.0, "drained {:.1} times as slowly: {drained:?}", ratio(&drained));
-    assert!(ratio(&inserted) < 3.0, "inserted {:.1} times as slowly: {inserted:?}", ratio(&inserted));
+    // Eight times where each look reads all dead rows.
+    assert!(ratio(&drained) < 4.0, "drained {:.1} times as slowly: {drained:?}", ratio(&drained));
+    assert!(ratio(&inserted) < 4.0, "inserted {:.1} times as slowly: {inserted:?}", ratio(&inserted));
 }
 
 /// Numbers commit out of order: rows far below the highest number are found, however rarely the worker looks by itself.
@@ -163,19 +161,27 @@ fn g04_rows_far_below_the_highest_number() {
 #[test]
 fn g27_the_queue_does_not_grow_with_the_number_of_jobs() {
     const ROWS: usize = 20_000;
+    const SIZE: &str = "SELECT pg_total_relation_size('autoembed.job')";
     let mut site = Site::builder().setting("autovacuum_naptime", "1s").start();
     site.messages("index => 'none'");
     let mut sizes = Vec::new();
+    // What a round leaves behind where autovacuum comes late, as it may on a busy machine.
+    site.db.run("ALTER TABLE autoembed.job SET (autovacuum_enabled = off)");
     for round in 0..6 {
         site.insert(round * ROWS + 1, (round + 1) * ROWS);
         site.db.until("SELECT id FROM messages WHERE embedding IS NULL LIMIT 1", "NULL", PATIENCE * 3);
+        if round == 0 {
+            site.until_idle("messages");
+            sizes.push(site.db.int(SIZE));
+            site.db.run("ALTER TABLE autoembed.job RESET (autovacuum_enabled)");
+        }
         // What the worker has reported is why autovacuum comes; it has come when few dead rows are left.
         site.db.until_true(
             "SELECT n_dead_tup < 10000 FROM pg_stat_user_tables WHERE relid = 'autoembed.job'::regclass",
             "SELECT n_dead_tup, n_tup_del, autovacuum_count FROM pg_stat_user_tables WHERE relid = 'autoembed.job'::regclass",
             PATIENCE,
         );
-        sizes.push(site.db.int("SELECT pg_total_relation_size('autoembed.job')"));
+        sizes.push(site.db.int(SIZE));
     }
     let seen = site.db.rows(
         "SELECT n_tup_del, n_dead_tup, autovacuum_count FROM pg_stat_user_tables WHERE relid = 'autoembed.job'::regclass",
@@ -184,6 +190,6 @@ fn g27_the_queue_does_not_grow_with_the_number_of_jobs() {
     let number = |i: usize| seen[0][i].as_deref().unwrap_or("0").parse::<usize>().unwrap();
     assert!(number(0) >= 6 * ROWS, "the worker's deletes are not reported");
     assert!(number(2) >= 2, "autovacuum came {} times", number(2));
-    let most = |sizes: &[i64]| sizes.iter().max().copied().unwrap_or_default();
-    assert!(10 * most(&sizes[3..]) < 17 * most(&sizes[..3]), "it grows: {sizes:?}");
+    // Six times where dead rows stay.
+    assert!(sizes.iter().all(|size| *size < 3 * sizes[0]), "it grows: {sizes:?}");
 }

@@ -1,10 +1,10 @@
-//! Names of every kind, wherever a user gives one. Seeded: `SEED=... cargo test names` plays a run again.
+//! Names of every kind, wherever a user gives one. `SEED=7 cargo test ... names` tries others.
 
 use autoembed_tests::Site;
 use autoembed_tests::db::literal;
 use autoembed_tests::site::PATIENCE;
 use std::collections::HashSet;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 const CASES: usize = 100;
 const NAME_BYTES: usize = 63;
@@ -217,9 +217,9 @@ impl Case {
     }
 }
 
+/// The same names each time, so that a failure means a change.
 fn seed() -> u64 {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    std::env::var("SEED").ok().map_or_else(now, |seed| seed.parse().expect("SEED is a number"))
+    std::env::var("SEED").ok().map_or(20_261_120, |seed| seed.parse().expect("SEED is a number"))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Db, Site, eventually};
+use std::cell::Cell;
 
 mod failed;
 mod model;
@@ -15,22 +16,31 @@ const PAGE: &str = include_str!("../../docs/operations.md");
 const FIRST: &str = "## What `status` says";
 const LAST: &str = "## Keys, TLS, proxy, allowed hosts";
 
-/// One line of the runbook's tables.
-#[derive(Clone)]
+/// One line of the runbook's tables. A test that has asked for it must have met its words, and done what it says.
 pub struct Entry {
     says: &'static str,
     does: &'static str,
+    was_shown: Cell<bool>,
+    was_done: Cell<bool>,
 }
 
 /// The entry whose first column holds these words, which no other's does.
 pub fn entry(words: &str) -> Entry {
-    let mut found = entries().into_iter().filter(|entry| entry.says.contains(words));
-    let first = found.next().unwrap_or_else(|| panic!("the runbook has no entry with the words {words:?}"));
+    let mut found = lines().into_iter().filter(|[says, _]| says.contains(words));
+    let [says, does] = found.next().unwrap_or_else(|| panic!("the runbook has no entry with the words {words:?}"));
     assert!(found.next().is_none(), "the runbook has several entries with the words {words:?}");
-    first
+    Entry { says, does, was_shown: Cell::new(false), was_done: Cell::new(false) }
 }
 
-fn entries() -> Vec<Entry> {
+/// [`entry`] of which nothing but the words is wanted.
+pub fn words(words: &str) -> Entry {
+    let entry = entry(words);
+    entry.was_done.set(true);
+    entry
+}
+
+/// What each entry says and what is to be done.
+fn lines() -> Vec<[&'static str; 2]> {
     let (_, rest) = PAGE.split_once(FIRST).expect("the runbook begins");
     let (runbook, _) = rest.split_once(LAST).expect("the runbook ends");
     let rows = runbook.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| it says"));
@@ -38,7 +48,7 @@ fn entries() -> Vec<Entry> {
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
             let [says, _, does] = cells[..] else { panic!("not three columns: {line}") };
-            Entry { says, does }
+            [says, does]
         })
         .collect()
 }
@@ -51,7 +61,9 @@ fn code(cell: &'static str) -> impl Iterator<Item = &'static str> {
 impl Entry {
     /// Whether `text` is what the first column says; `...` there stands for anything.
     pub fn says(&self, text: &str) -> bool {
-        code(self.says).any(|pattern| matches(pattern, text))
+        let says = code(self.says).any(|pattern| matches(pattern, text));
+        self.was_shown.set(self.was_shown.get() || says);
+        says
     }
 
     /// Waits until the state of `documents` is what the entry says; gives it.
@@ -77,6 +89,7 @@ impl Entry {
             let is_there = |line: &str| patterns.iter().any(|pattern| matches(pattern, line));
             if log.lines().any(is_there) { Ok(()) } else { Err(site.cluster.log_tail(5)) }
         });
+        self.was_shown.set(true);
     }
 
     /// Runs the entry's SQL, each statement as it stands there but for `swaps`: what stands for the reader's own.
@@ -86,13 +99,26 @@ impl Entry {
         for sql in statements {
             db.run(&swapped(sql, swaps));
         }
+        self.was_done.set(true);
     }
 
     /// The one piece of code in what is to be done that holds `part`.
     pub fn command(&self, part: &str, swaps: &[(&str, &str)]) -> String {
         let found: Vec<&str> = code(self.does).filter(|text| text.contains(part)).collect();
         let [one] = found[..] else { panic!("{} commands with {part:?} in: {}", found.len(), self.does) };
+        self.was_done.set(true);
         swapped(one, swaps)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // What has no blank is a name.
+        let is_for_people = !code(self.does).any(|text| text.contains(' '));
+        if !std::thread::panicking() {
+            assert!(self.was_shown.get(), "nobody was shown {}", self.says);
+            assert!(self.was_done.get() || is_for_people, "nobody has done what stands beside {}", self.says);
+        }
     }
 }
 
@@ -130,6 +156,12 @@ pub fn scene_with(mut site: Site, model: &str) -> Site {
     site.create_model("mine", model);
     documents(&mut site);
     site
+}
+
+/// How the page describes the model `mine`, and what stands for it in `site`.
+pub fn model_of(site: &Site) -> (&'static str, String) {
+    let url = site.stub.url();
+    ("1536, 'text-embedding-3-small'", format!("{}, 'stub-model', '{url}'", site.dims))
 }
 
 /// Makes the table anew.
@@ -175,7 +207,7 @@ fn dots_stand_for_anything() {
     }
 }
 
-/// What nobody has played may be wrong.
+/// What nobody has played may be wrong. A test that has an entry plays it, or fails: see [`Entry`].
 #[test]
 fn every_entry_is_played() {
     let tests = [
@@ -185,12 +217,26 @@ fn every_entry_is_played() {
         include_str!("runbook/table.rs"),
         include_str!("runbook/worker.rs"),
     ];
-    let played = |says: &str| {
-        let words =
-            tests.iter().flat_map(|test| test.split("entry(\"").skip(1)).filter_map(|rest| rest.split('"').next());
-        words.filter(|words| says.contains(words)).count() > 0
-    };
-    let unplayed: Vec<&str> = entries().into_iter().map(|entry| entry.says).filter(|says| !played(says)).collect();
-    assert!(entries().len() > 40, "{} entries", entries().len());
+    let asked_for: Vec<&str> = tests
+        .iter()
+        .flat_map(|test| test.lines().filter(|line| !line.trim_start().starts_with("//")))
+        .flat_map(|line| line.split("entry(\"").skip(1).filter_map(|rest| rest.split('"').next()))
+        .collect();
+    let lines = lines();
+    let unplayed: Vec<&str> = lines
+        .iter()
+        .map(|[says, _]| *says)
+        .filter(|says| !asked_for.iter().any(|words| says.contains(words)))
+        .collect();
+    assert!(lines.len() > 60, "{} entries", lines.len());
     assert!(unplayed.is_empty(), "{unplayed:#?}");
+}
+
+#[test]
+fn an_entry_that_is_not_played_is_noticed() {
+    let refused = |play: fn(&Entry)| std::panic::catch_unwind(|| play(&entry("`paused`"))).is_err();
+    assert!(refused(|_| ()));
+    assert!(refused(|page| assert!(page.says("paused"))));
+    assert!(refused(|page| assert!(page.command("resume", &[]).contains("documents"))));
+    assert!(!refused(|page| assert!(page.says("paused") && page.command("resume", &[]).contains("documents"))));
 }

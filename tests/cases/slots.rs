@@ -93,7 +93,8 @@ fn g18_a_busy_worker_lets_others_have_a_turn() {
     let mut site = site_with_places(1).model("max_batch_inputs => 1, max_concurrent_requests => 2").start();
     site.messages("");
     site.stub.script(Script::always(Do::delay(Duration::from_millis(200))));
-    site.insert(1, 150);
+    // 50 seconds' work at least: a turn comes far sooner.
+    site.insert(1, 500);
     let start = Instant::now();
     let _busy = site.cluster.wait_worker(DATABASE, PATIENCE);
     site.cluster.client("postgres").run("CREATE DATABASE other");
@@ -102,10 +103,10 @@ fn g18_a_busy_worker_lets_others_have_a_turn() {
     other.run("SELECT autoembed.enable('t', 'body'); INSERT INTO t VALUES (1, 'a parcel that never arrived')");
     other.until("SELECT embedding IS NOT NULL FROM t", "t", PATIENCE);
     let waiting = site.db.int("SELECT count(*) FROM messages WHERE embedding IS NULL");
-    println!("{waiting} of 150 rows were left when the other database had its turn, after {:?}", start.elapsed());
+    println!("{waiting} of 500 rows were left when the other database had its turn, after {:?}", start.elapsed());
     assert!(waiting > 0, "the first was not busy any more, which proves nothing");
     site.stub.clear();
-    assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 150);
+    assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 500);
     let inputs = site.inputs();
     let different: HashSet<&String> = inputs.iter().collect();
     assert_eq!(inputs.len(), different.len(), "texts were sent twice");
@@ -150,7 +151,8 @@ fn g18_a_database_without_the_extension_is_asked_more_and_more_rarely() {
     });
     let gaps: Vec<f64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     println!("pauses between starts: {gaps:.1?} s");
-    assert!(gaps[1] > gaps[0] * 1.4 && gaps[2] > gaps[1] * 1.4, "{gaps:?}");
+    // At least 2, 4 and 8, however late each start comes; 1 or 2 each where nothing doubles.
+    assert!(gaps.iter().zip([2.0, 4.0, 8.0]).all(|(gap, least)| *gap > 0.9 * least), "{gaps:?}");
 }
 
 /// The time of a line that begins with `2026-01-31 12:34:56.789`, in seconds since midnight.

@@ -7,6 +7,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Site, eventually};
 
 const URL: &str = "http://gpu.example:11434/v1";
+const CA: &str = "/etc/ssl/private-ca.pem";
 const KEY: &str = "/etc/postgresql/openai.key";
 
 #[test]
@@ -31,6 +32,17 @@ fn a_server_that_is_away() {
     entry("answered with status 5").until_shown(&mut site);
     site.stub.clear();
     over(&mut site);
+
+    let page = entry("answered with a page");
+    let gateway = Fault::status_with(504, Body::Raw("<html><body>Gateway Timeout</body></html>".to_owned()));
+    for (from, fault) in [(61, gateway), (71, Fault::Html)] {
+        site.fault(fault);
+        add(&mut site, from, from + 9);
+        page.until_shown(&mut site);
+        site.stub.clear();
+        page.run(&mut site.db, &[(URL, &url)]);
+        over(&mut site);
+    }
 }
 
 #[test]
@@ -57,8 +69,18 @@ fn a_certificate_that_nobody_knows() {
     let page = entry("could not set up TLS");
     page.until_shown(&mut site);
     let file = format!("{}/ca.pem", site.db.text("SHOW data_directory"));
-    std::fs::write(&file, guarded.authority).unwrap();
-    page.run(&mut site.db, &[("/etc/ssl/private-ca.pem", &file)]);
+    let authority = guarded.authority;
+    std::fs::write(&file, &authority).unwrap();
+    page.run(&mut site.db, &[(CA, &file)]);
+    over(&mut site);
+
+    std::fs::write(&file, "no certificates").unwrap();
+    add(&mut site, 31, 50);
+    let page = entry("the certificate file");
+    page.until_shown(&mut site);
+    let another = format!("{file}.new");
+    std::fs::write(&another, authority).unwrap();
+    page.run(&mut site.db, &[(CA, &another)]);
     over(&mut site);
 }
 
@@ -123,7 +145,15 @@ fn refusals_that_somebody_must_see_to() {
     let raw = |status, text: &str| Fault::status_with(status, Body::Raw(text.to_owned()));
     let url = site.stub.url();
     let (mut from, mut played) = (11, 0);
+    let (known, file) = (key_of(&mut site, "first.key"), key_of(&mut site, "second.key"));
+    site.db.run(&format!("UPDATE autoembed.models SET api_key_file = '{known}' WHERE name = 'mine'"));
+    let error = |fields: &str| raw(400, &format!(r#"{{"error": {{"message": "no", {fields}}}}}"#));
     for (page, fault) in [
+        (entry("refuses this to the API key"), raw(403, r#"{"error": {"message": "Missing scopes: model.request"}}"#)),
+        (entry("wants something of the account"), error(r#""status": "FAILED_PRECONDITION""#)),
+        (entry("does not serve the place"), error(r#""code": "unsupported_country_region_territory""#)),
+        (entry("refuses a parameter"), error(r#""param": "colour""#)),
+        (entry("does not accept ... dimensions"), error(r#""param": "dimensions""#)),
         (entry("does not offer"), Fault::status_with(404, Body::ModelNotFound)),
         (entry("Waiting does not mend this"), Fault::status_with(429, Body::InsufficientQuota)),
         (entry("A quota of model"), raw(429, r#"{"error": {"message": "Limit of 100 requests per day reached"}}"#)),
@@ -137,6 +167,11 @@ fn refusals_that_somebody_must_see_to() {
         from += 20;
         page.until_shown(&mut site);
         site.stub.clear();
+        if page.does.contains("install") {
+            let command =
+                page.command("install", &[(KEY, &known), ("new.key", &file), ("-o postgres -g postgres ", "")]);
+            shell(&mut site.db, &command);
+        }
         if page.does.contains(";`") {
             page.run(&mut site.db, &[(URL, &url)]);
         }
@@ -144,7 +179,26 @@ fn refusals_that_somebody_must_see_to() {
         over(&mut site);
         played += 1;
     }
-    assert_eq!(played, 7);
+    assert_eq!(played, 12);
+}
+
+/// A file with a key.
+fn key_of(site: &mut Site, name: &str) -> String {
+    let file = format!("{}/{name}", site.db.text("SHOW data_directory"));
+    shell(&mut site.db, &format!("umask 077; echo the-key > {file}"));
+    file
+}
+
+#[test]
+fn a_model_that_was_deleted() {
+    let mut site = scene(Site::new());
+    site.db.run("DELETE FROM autoembed.models WHERE name = 'mine'");
+    add(&mut site, 11, 30);
+    let page = entry("create the model again");
+    page.until_shown(&mut site);
+    let (old, new) = super::model_of(&site);
+    page.run(&mut site.db, &[(old, &new)]);
+    over(&mut site);
 }
 
 #[test]

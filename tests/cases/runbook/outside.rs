@@ -60,7 +60,38 @@ fn a_server_that_lost_the_files() {
     site.db.run(&set(&right));
     site.db = site.session();
     site.db.run(&page.command("ENABLE TRIGGER", &[]));
-    site.db.run(&page.command("backfill", &[]));
+    site.db.run(&page.command("reconcile", &[]));
+    over(&mut site);
+}
+
+/// With pgvector goes what rests on it; the rows stay.
+#[test]
+fn pgvector_that_was_dropped() {
+    let mut site = scene(Site::new());
+    site.db.run("DROP EXTENSION vector CASCADE");
+    let page = entry("required extension");
+    for sql in ["SELECT * FROM autoembed.status", "CREATE EXTENSION autoembed"] {
+        let error = site.db.error(sql);
+        assert!(page.says(&error.message), "{error:?}");
+    }
+    let (old, new) = super::model_of(&site);
+    page.run(&mut site.db, &[(old, &new)]);
+    assert_eq!(site.settle("documents", "body"), 10);
+    over(&mut site);
+}
+
+/// There is one version: what its update script would do is done here.
+#[test]
+fn an_extension_of_another_version() {
+    let mut site = scene(Site::new());
+    site.db.run("CREATE OR REPLACE VIEW autoembed.interface AS SELECT 0 AS number");
+    add(&mut site, 11, 20);
+    let page = entry("in this database has version");
+    let state = page.until_shown(&mut site);
+    let command = page.command("ALTER EXTENSION", &[]);
+    assert!(state.contains(command.trim_end_matches(';')), "{state}");
+    site.db.run("CREATE OR REPLACE VIEW autoembed.interface AS SELECT 1 AS number");
+    site.db.run(&command);
     over(&mut site);
 }
 

@@ -5,7 +5,7 @@
 #[path = "soak/mod.rs"]
 mod soak;
 
-use soak::{Options, Outcome};
+use soak::{Judged, Options, Outcome};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,8 +23,9 @@ fn main() -> ExitCode {
             eprintln!("\nsoak: interrupted; everything was stopped and removed");
             ExitCode::from(130)
         }
-        Ok(Outcome { report, wrong }) => {
+        Ok(Outcome { report, mut wrong, not_flat }) => {
             println!("{report}");
+            wrong.extend(not_flat.iter().map(Judged::complaint));
             wrong.iter().for_each(|what| eprintln!("soak: {what}"));
             if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

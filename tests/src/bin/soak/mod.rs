@@ -8,7 +8,7 @@ use autoembed_stub::{Stub, StubConfig, Vectors};
 use autoembed_tests::db::{explain, literal};
 use autoembed_tests::{Cluster, Db, vectors};
 use load::Load;
-use report::Judged;
+pub use report::Judged;
 use sample::{Sample, Sampler};
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,10 @@ pub struct Options {
 pub struct Outcome {
     /// Figures, in Markdown.
     pub report: String,
-    /// What is not as it was, or went wrong.
+    /// Rows whose vector is not that of their text.
     pub wrong: Vec<String>,
+    /// What is not as it was.
+    pub not_flat: Vec<Judged>,
 }
 
 /// Plays a run from beginning to end. Everything that it started is gone when it returns. Errors: what the server says.
@@ -77,7 +79,7 @@ pub fn run(options: &Options, interrupted: &dyn Fn() -> bool, say: &dyn Fn(&str)
     });
     let rate = judged?;
     if interrupted() {
-        return Ok(Outcome { report: String::new(), wrong: Vec::new() });
+        return Ok(Outcome { report: String::new(), wrong: Vec::new(), not_flat: Vec::new() });
     }
     say("the load has ended; every row is checked");
     let healed = Instant::now();
@@ -85,10 +87,12 @@ pub fn run(options: &Options, interrupted: &dyn Fn() -> bool, say: &dyn Fn(&str)
     let healed = healed.elapsed();
     let (rows, complaints) = vectors::compare(&mut db, "docs", "body", "embedding", DIMS);
     let bad = complaints.len();
-    let mut wrong: Vec<String> = complaints.into_iter().take(5).collect();
     let judged = report::judge(&samples);
-    wrong.extend(judged.iter().filter(|judged| !judged.is_flat()).map(Judged::complaint));
-    Ok(Outcome { report: report::markdown(options, rate, &samples, &judged, (rows, bad), healed), wrong })
+    Ok(Outcome {
+        report: report::markdown(options, rate, &samples, &judged, (rows, bad), healed),
+        wrong: complaints.into_iter().take(5).collect(),
+        not_flat: judged.into_iter().filter(|judged| !judged.is_flat()).collect(),
+    })
 }
 
 /// Extension, model and table. Errors: what the server says.

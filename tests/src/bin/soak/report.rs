@@ -9,7 +9,8 @@ const MB: f64 = 1_048_576.0;
 /// One quantity in the first quarter of a run and in its last.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    what: &'static str,
+    /// Its name, and the unit.
+    pub what: &'static str,
     first: f64,
     last: f64,
     /// Between what the last may be.
