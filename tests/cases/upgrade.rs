@@ -11,7 +11,8 @@ const TITLE_AND_BODY: &str = "title || E'\\n' || body";
 /// `messages` with vectors, a failed and waiting rows; `posts` with an expression; `quiet`, paused with rows; a table
 /// whose columns have other numbers than in a new one.
 fn scene(log: &str) -> Site {
-    let mut site = Site::builder().setting("log_min_messages", log).start();
+    // What is on its way as a dump is made comes with its lease, also after the other worker's start.
+    let mut site = Site::builder().setting("log_min_messages", log).setting("autoembed.lease", "5s").start();
     site.messages("");
     site.db.run(
         "CREATE TABLE posts (scrap int, id int PRIMARY KEY, title text, body text); ALTER TABLE posts DROP COLUMN scrap;
