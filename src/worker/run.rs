@@ -247,6 +247,8 @@ impl Loop {
         }
         if now >= self.keep_at {
             self.keep_at = now + keep::INTERVAL;
+            // A restored dump may have brought claims that are nobody's.
+            self.lost_at.get_or_insert(now);
             keep::house(&self.work)?;
             keep::follow_tables()?;
             self.engine.models.keep_only(&worker::transaction(catalog::model_names)?);
