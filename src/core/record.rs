@@ -5,6 +5,7 @@
 
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 /// Components of a vector that its entry looks at: two texts have no two vectors that begin alike.
 pub const COMPONENTS: usize = 32;
@@ -107,6 +108,29 @@ impl Part {
     #[must_use]
     pub fn has(&self, row: u64) -> bool {
         row % self.of == self.number
+    }
+}
+
+/// How often a record is measured that has not grown.
+const MEASURED: Duration = Duration::from_secs(3600);
+
+/// When records are worth being measured: that reads something of each of their batches, the size on disk is known at once.
+#[derive(Debug, Default)]
+pub struct Looks {
+    last: Option<(Duration, u64)>,
+}
+
+impl Looks {
+    /// Whether they are to be measured now, by their size in bytes: at first, once an hour, and when they have grown by a tenth.
+    /// Times are those of any clock that does not go back.
+    #[must_use]
+    pub fn is_due(&self, bytes: u64, now: Duration) -> bool {
+        self.last.is_none_or(|(at, before)| now.saturating_sub(at) >= MEASURED || bytes > before + before / 10)
+    }
+
+    /// They were measured, and nothing is to be done, or it was seen to.
+    pub fn note(&mut self, bytes: u64, now: Duration) {
+        self.last = Some((now, bytes));
     }
 }
 
@@ -290,6 +314,25 @@ mod tests {
             let row = row(&key.to_string());
             assert_eq!(parts.iter().filter(|part| part.has(row)).count(), 1);
         }
+    }
+
+    #[test]
+    fn a_record_is_measured_rarely() {
+        let minute = Duration::from_secs(60);
+        let mut looks = Looks::default();
+        let mut measured = |bytes: u64, minutes: u32| {
+            let is_due = looks.is_due(bytes, minutes * minute);
+            if is_due {
+                looks.note(bytes, minutes * minute);
+            }
+            is_due
+        };
+        let still: Vec<u32> = (0..150).filter(|n| measured(1_000_000, *n)).collect();
+        assert_eq!(still, [0, 60, 120]);
+        // It doubles in an hour, by the same each minute.
+        let grown: Vec<u32> = (0..60).filter(|n| measured(1_000_000 + u64::from(*n) * 17_000, 150 + n)).collect();
+        assert_eq!(grown.len(), 7, "{grown:?}");
+        assert!(!measured(500_000, 210), "after VACUUM");
     }
 
     #[test]

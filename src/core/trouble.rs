@@ -1,7 +1,7 @@
 //! What a log says of troubles that repeat: a line when one begins, a line with the count when it is over. One that lasts is
 //! recalled now and then; ones that come and go have so many lines, and no more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
@@ -12,8 +12,12 @@ pub const REMINDER: Duration = Duration::from_secs(3600);
 pub const AT_ONCE: u32 = 5;
 /// See [`AT_ONCE`].
 pub const PAUSE: Duration = Duration::from_secs(300);
-/// Things that are remembered; of more, the one that was in trouble the longest ago is forgotten.
+/// Things that have lines of their own. What is in trouble is not forgotten for others, which are counted instead.
 const MOST: usize = 1000;
+/// Others that are counted.
+const MOST_OTHERS: usize = 10 * MOST;
+/// What is in trouble is heard of more often than this, unless it is no more.
+const GONE: Duration = REMINDER;
 
 /// A line that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Line {
     Lasts(Span),
     /// It is over.
     Over(Span),
+    /// Other things are in trouble too, so many that they have no lines of their own.
+    Others(usize),
 }
 
 /// How long a trouble lasted, and how often something failed in it.
@@ -54,6 +60,37 @@ impl fmt::Display for Span {
 #[derive(Debug, Clone)]
 pub struct Troubles<S> {
     known: HashMap<S, Trouble>,
+    others: Others<S>,
+}
+
+/// What is in trouble beside [`MOST`] other things: counted for [`PAUSE`], then said, and counted anew.
+#[derive(Debug, Clone)]
+struct Others<S> {
+    seen: HashSet<S>,
+    since: Duration,
+    said: usize,
+    said_at: Duration,
+}
+
+impl<S: Eq + Hash + Clone> Others<S> {
+    fn has(&mut self, what: &S, now: Duration) -> Option<Line> {
+        let mut line = None;
+        if now.saturating_sub(self.since) >= PAUSE {
+            let count = self.seen.len();
+            self.seen.clear();
+            if count > 0 && (count != self.said || now.saturating_sub(self.said_at) >= REMINDER) {
+                (self.said, self.said_at) = (count, now);
+                line = Some(Line::Others(count));
+            }
+        }
+        if self.seen.is_empty() {
+            self.since = now;
+        }
+        if self.seen.len() < MOST_OTHERS {
+            self.seen.insert(what.clone());
+        }
+        line
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -87,16 +124,16 @@ impl Trouble {
 
 impl<S> Default for Troubles<S> {
     fn default() -> Self {
-        Self { known: HashMap::new() }
+        let others = Others { seen: HashSet::new(), since: Duration::ZERO, said: 0, said_at: Duration::ZERO };
+        Self { known: HashMap::new(), others }
     }
 }
 
 impl<S: Eq + Hash + Clone> Troubles<S> {
     /// `what` is in trouble of this kind, be it anew or still; nothing has failed since it was last said or counted.
     pub fn has(&mut self, what: &S, kind: &str, now: Duration) -> Option<Line> {
-        if !self.known.contains_key(what) && self.known.len() >= MOST {
-            let oldest = self.known.iter().min_by_key(|(_, trouble)| trouble.last).map(|(what, _)| what.clone());
-            oldest.map(|what| self.known.remove(&what));
+        if !self.has_place(what, now) {
+            return self.others.has(what, now);
         }
         let trouble = self.known.entry(what.clone()).or_default();
         trouble.last = now;
@@ -116,6 +153,17 @@ impl<S: Eq + Hash + Clone> Troubles<S> {
         })
     }
 
+    /// Whether `what` is remembered, or can be; what is over makes room.
+    fn has_place(&mut self, what: &S, now: Duration) -> bool {
+        if self.known.contains_key(what) || self.known.len() < MOST {
+            return true;
+        }
+        let is_over = |trouble: &Trouble| trouble.since.is_none() || now.saturating_sub(trouble.last) >= GONE;
+        let over = self.known.iter().filter(|(_, trouble)| is_over(trouble));
+        let oldest = over.min_by_key(|(_, trouble)| trouble.last).map(|(what, _)| what.clone());
+        oldest.is_some_and(|what| self.known.remove(&what).is_some())
+    }
+
     /// Something of `what` has failed once more; counts only while it is in trouble.
     pub fn count(&mut self, what: &S) {
         if let Some(trouble) = self.known.get_mut(what).filter(|trouble| trouble.since.is_some()) {
@@ -131,6 +179,7 @@ impl<S: Eq + Hash + Clone> Troubles<S> {
 
     /// `what` works.
     pub fn ends(&mut self, what: &S, now: Duration) -> Option<Line> {
+        self.others.seen.remove(what);
         let trouble = self.known.get_mut(what).filter(|trouble| trouble.since.is_some())?;
         let span = trouble.span(now);
         trouble.since = None;
@@ -149,6 +198,9 @@ impl<S: Eq + Hash + Clone> Troubles<S> {
 
     /// `what` has been in trouble of this kind since before anything is known of it here, and that had its line.
     pub fn inherit(&mut self, what: S, kind: String, since: Duration, now: Duration) {
+        if !self.has_place(&what, now) {
+            return;
+        }
         let trouble = Trouble { since: Some(since), last: now, said: Some(kind), said_at: now, ..Trouble::default() };
         self.known.insert(what, trouble);
     }
@@ -250,9 +302,37 @@ mod tests {
         let mut troubles = Troubles::default();
         for i in 0..MOST + 100 {
             troubles.fails(&i, "down", Duration::from_millis(i as u64));
+            troubles.ends(&i, Duration::from_millis(i as u64));
         }
         assert_eq!(troubles.known.len(), MOST);
         assert!(!troubles.known.contains_key(&99) && troubles.known.contains_key(&100));
+        for i in 0..2 * MOST_OTHERS {
+            troubles.fails(&i, "down", S);
+        }
+        assert_eq!((troubles.known.len(), troubles.others.seen.len()), (MOST, MOST_OTHERS));
+        troubles.inherit(MOST * 300, "down".to_owned(), S, S);
+        assert_eq!(troubles.known.len(), MOST);
+    }
+
+    #[test]
+    fn what_is_in_trouble_is_not_forgotten_for_others() {
+        const ALL: u32 = MOST as u32 + 200;
+        let mut troubles = Troubles::default();
+        let mut said: HashMap<u32, Vec<Line>> = HashMap::new();
+        for minute in 0..10 {
+            for what in 0..ALL {
+                said.entry(what).or_default().extend(troubles.fails(&what, "down", 60 * minute * S));
+            }
+        }
+        let others: Vec<&Line> = said.values().flatten().filter(|line| **line != Line::Begun { unsaid: 0 }).collect();
+        assert_eq!(others, [&Line::Others(200)]);
+        assert_eq!(said.values().flatten().count(), MOST + 1);
+        // What ends makes room for one of them.
+        assert!(matches!(troubles.ends(&0, 600 * S), Some(Line::Over(span)) if span.count == 10));
+        assert_eq!(troubles.fails(&(ALL - 1), "down", 600 * S), Some(Line::Begun { unsaid: 0 }));
+        assert_eq!(troubles.ends(&(ALL - 2), 600 * S), None);
+        // Also what has gone without a word.
+        assert_eq!(troubles.fails(&ALL, "down", 600 * S + GONE), Some(Line::Begun { unsaid: 0 }));
     }
 
     proptest! {

@@ -66,22 +66,27 @@ pub fn for_each(vectorizer: i32, mut each: impl FnMut(i64, &mut dyn Iterator<Ite
     }
 }
 
+/// Bytes of all records on disk, dead ones included.
+pub fn size() -> u64 {
+    const SQL: &str = "SELECT pg_total_relation_size('autoembed.embedded')";
+    let size = as_extension(|| spi::planned(SQL, &[], Mode::Read, |row| row.or_default::<i64>(1)));
+    size.first().map_or(0, |bytes| u64::try_from(*bytes).unwrap_or(0))
+}
+
 /// Vectorizers whose record has grown to more than twice what it was when it was last brought together, and than its table has rows.
 pub fn overgrown() -> Vec<i32> {
-    // As long as the whole of it is small, nothing is counted. The length of a batch is read without the batch.
-    const IS_LARGE: &str = "SELECT pg_total_relation_size('autoembed.embedded') > $1";
+    // The length of a batch is read without the batch.
     const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v \
          CROSS JOIN LATERAL (SELECT sum(octet_length(e.marks)) / 16 AS entries, sum(octet_length(e.marks)) FILTER (WHERE e.id < 0) / 16 AS kept \
            FROM autoembed.embedded e WHERE e.vectorizer_id = v.id) m \
          CROSS JOIN LATERAL (SELECT sum(GREATEST(c.reltuples, 0)) AS rows FROM pg_class c WHERE c.relkind = 'r' \
            AND (c.oid = v.source OR c.oid IN (SELECT relid FROM pg_partition_tree(v.source)))) t \
          WHERE m.entries > $1 + 2 * GREATEST(t.rows, m.kept)";
-    as_extension(|| {
-        if spi::first(IS_LARGE, args![16 * SLACK], Mode::Write, |row| row.or_default::<bool>(1)) != Some(true) {
-            return Vec::new();
-        }
-        spi::query(SQL, args![SLACK], Mode::Write, |row| row.or_default::<i32>(1))
-    })
+    // As long as the whole of it is small, nothing is counted.
+    if size() <= 16 * SLACK as u64 {
+        return Vec::new();
+    }
+    as_extension(|| spi::query(SQL, args![SLACK], Mode::Write, |row| row.or_default::<i32>(1)))
 }
 
 /// Adds entries that were brought together. They count as older than any that the worker adds meanwhile.

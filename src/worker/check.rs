@@ -1,15 +1,13 @@
-//! Looks at every vectorizer, also those that have nothing to do, so that no state outlives its cause.
+//! Looks at vectorizers, also those that have nothing to do, so that no state outlives its cause.
 
-use crate::pg::catalog;
 use crate::pg::ffi::catch::subtransaction;
 use crate::pg::{queue, source, writer};
 use crate::worker::gather::{self, Context};
 use crate::worker::{index, state};
 
-/// Notes what [`gather::load`] finds wrong, and forgets what is mended. In a transaction.
-pub fn all() {
-    for vectorizer in catalog::vectorizers() {
-        let id = vectorizer.id;
+/// Notes what [`gather::load`] finds wrong with these vectorizers, and forgets what is mended. In a transaction.
+pub fn these(vectorizers: &[i32]) {
+    for &id in vectorizers {
         let Some(context) = gather::load(id) else { continue };
         state::unblock_definition(id);
         if let Some((code, message)) = state::refusal(id)

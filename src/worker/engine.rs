@@ -211,6 +211,11 @@ impl Engine {
         self.resting.clear();
     }
 
+    /// The same of these vectorizers alone.
+    pub fn wake(&mut self, vectorizers: &[i32]) {
+        self.resting.retain(|id, _| !vectorizers.contains(id));
+    }
+
     /// Sends what can be sent.
     pub fn send(&mut self, work: &Work) -> Result<Round, Caught> {
         let mut round = Round { sent: 0, settled: 0, backlog: false, rest: None };

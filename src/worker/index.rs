@@ -12,8 +12,11 @@ use crate::pg::record;
 use crate::worker::gather::Context;
 use crate::worker::log::{self, Subject};
 use crate::worker::{self, state, tidy};
+use autoembed_core::record::Looks;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::time::Instant;
 
 /// Vectorizers that want an index and whose backfill is over.
 fn due() -> Vec<i32> {
@@ -39,11 +42,31 @@ pub fn is_missing(context: &Context) -> bool {
     found.first() == Some(&true)
 }
 
+thread_local! {
+    /// When the process began, as a clock, and when it looked for records that are too long.
+    static LOOKS: RefCell<(Instant, Looks)> = RefCell::new((Instant::now(), Looks::default()));
+}
+
 /// Starts a builder where an index is due, or a record too long; it ends by itself when another is at work.
 pub fn start_builders() -> Result<(), Caught> {
-    if worker::transaction(|| due().is_empty() && record::overgrown().is_empty())? {
+    if start_indexes()? {
         return Ok(());
     }
+    let size = worker::transaction(record::size)?;
+    let is_due = LOOKS.with_borrow(|(begun, looks)| looks.is_due(size, begun.elapsed()));
+    if is_due && (worker::transaction(record::overgrown)?.is_empty() || start()?) {
+        LOOKS.with_borrow_mut(|(begun, looks)| looks.note(size, begun.elapsed()));
+    }
+    Ok(())
+}
+
+/// Starts a builder where an index is due; false: none is, or there was no place.
+pub fn start_indexes() -> Result<bool, Caught> {
+    Ok(!worker::transaction(due)?.is_empty() && start()?)
+}
+
+/// False: there is no place for it.
+fn start() -> Result<bool, Caught> {
     let started = BackgroundWorkerBuilder::new("autoembed indexer")
         .set_type("autoembed indexer")
         .set_library("autoembed")
@@ -54,7 +77,7 @@ pub fn start_builders() -> Result<(), Caught> {
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
         .load_dynamic();
-    match started {
+    match &started {
         Ok(_) => log::works(&Subject::Indexer),
         Err(_) => {
             let database = worker::transaction(process::database_name)?;
@@ -65,7 +88,7 @@ pub fn start_builders() -> Result<(), Caught> {
             });
         }
     }
-    Ok(())
+    Ok(started.is_ok())
 }
 
 /// Ends the builder of this database, since somebody wants the database for himself. What it leaves is built anew later.
@@ -89,6 +112,16 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
     if !locks::become_the_indexer(extension) {
         return;
     }
+    build_due();
+    for id in catch::transaction(record::overgrown).unwrap_or_default() {
+        if let Err(caught) = tidy::bring_together(id, &mut build_due) {
+            log!("autoembed: the record of vectorizer {id} stays as it is: {}", caught.message);
+        }
+    }
+}
+
+/// Builds the indexes that are due.
+fn build_due() {
     for id in worker::transaction(due).unwrap_or_default() {
         if let Err(caught) = build(id) {
             let noted = worker::transaction(|| {
@@ -96,11 +129,6 @@ pub extern "C-unwind" fn autoembed_indexer_main(argument: pg_sys::Datum) {
                 give_up(id);
             });
             drop(noted);
-        }
-    }
-    for id in catch::transaction(record::overgrown).unwrap_or_default() {
-        if let Err(caught) = tidy::bring_together(id) {
-            log!("autoembed: the record of vectorizer {id} stays as it is: {}", caught.message);
         }
     }
 }

@@ -4,20 +4,92 @@
 use crate::pg::catalog;
 use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::rights::as_extension;
-use crate::pg::ffi::spi::{self, args};
+use crate::pg::ffi::spi::{self, Mode, args};
+use crate::pg::ffi::utility::{self, Changed};
 use crate::pg::settings::Work;
-use crate::worker::{self, check};
-use std::time::Duration;
+use crate::worker::{self, check, index};
+use pgrx::pg_sys;
+use std::time::{Duration, Instant};
 
 /// How often.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 
-/// After tables were changed: names and column numbers come together again, and each vectorizer is looked at.
+/// Vectorizers that are looked at in one transaction.
+const AT_ONCE: usize = 50;
+/// How often all of them are looked at where it is not known which tables were changed.
+const ALL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Brings names and column numbers together again, and looks at each vectorizer.
 pub fn follow_tables() -> Result<(), Caught> {
-    worker::transaction(|| {
+    const SQL: &str = "SELECT id FROM autoembed.vectorizer ORDER BY id";
+    let all = worker::transaction(|| {
         catalog::repair();
-        check::all();
-    })
+        as_extension(|| spi::query(SQL, &[], Mode::Write, |row| row.or_default::<i32>(1)))
+    })?;
+    look_at(&all)
+}
+
+fn look_at(vectorizers: &[i32]) -> Result<(), Caught> {
+    vectorizers.chunks(AT_ONCE).try_for_each(|some| worker::transaction(|| check::these(some)))
+}
+
+/// Looks at the vectorizers whose tables were changed, soon after it, and at no others.
+pub struct Follower {
+    wants_all: bool,
+    all_at: Instant,
+}
+
+/// Vectorizers that were looked at.
+pub enum Followed {
+    /// These.
+    These(Vec<i32>),
+    /// Each one.
+    All,
+}
+
+impl Follower {
+    /// All have just been looked at, or are about to be.
+    pub fn new() -> Follower {
+        utility::changed_tables();
+        Follower { wants_all: false, all_at: Instant::now() + ALL_AGAIN }
+    }
+
+    /// From time to time. After an error all are looked at, when it is their time.
+    pub fn follow(&mut self) -> Result<Followed, Caught> {
+        let changed = utility::changed_tables();
+        self.wants_all |= changed == Changed::All;
+        if self.wants_all && Instant::now() >= self.all_at {
+            self.all_at = Instant::now() + ALL_AGAIN;
+            follow_tables()?;
+            self.wants_all = false;
+            return Ok(Followed::All);
+        }
+        let followed = match changed {
+            Changed::Tables(tables) if !tables.is_empty() => follow_these(&tables),
+            Changed::Tables(_) | Changed::All => Ok(Vec::new()),
+        };
+        self.wants_all |= followed.is_err();
+        followed.map(Followed::These)
+    }
+}
+
+/// Looks at the vectorizers of these tables, and of those that they are partitions of.
+fn follow_these(tables: &[pg_sys::Oid]) -> Result<Vec<i32>, Caught> {
+    const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE v.source::oid = ANY ($1) \
+         OR v.source::oid IN (SELECT a.relid::oid FROM unnest($1) AS t (changed) CROSS JOIN pg_partition_ancestors(t.changed) a) ORDER BY v.id";
+    let concerned = worker::transaction(|| {
+        let concerned: Vec<i32> =
+            as_extension(|| spi::planned(SQL, args![tables.to_vec()], Mode::Write, |row| row.or_default(1)));
+        if !concerned.is_empty() {
+            catalog::repair();
+        }
+        concerned
+    })?;
+    look_at(&concerned)?;
+    if !concerned.is_empty() {
+        index::start_indexes()?;
+    }
+    Ok(concerned)
 }
 
 /// Keeps house once.

@@ -19,6 +19,8 @@ const SHORT_ROUND: Duration = Duration::from_millis(500);
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause before a database whose worker ended at once is tried again.
 const LONGEST: Duration = Duration::from_secs(60);
+/// A database that had no use for a worker when it had one last may have one by now, though nobody has asked again.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 /// A worker that lived this long was of use.
 const LIVED: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,7 @@ pub fn start_for_this_database() -> Started {
     }
     // Who waits longer goes first: the launcher knows.
     if process::is_preloaded() && locks::is_somebody_short() {
+        locks::ask_for_worker();
         return Started::NoPlace(name);
     }
     let restart = if process::is_preloaded() { None } else { Some(Duration::from_secs(2)) };
@@ -78,7 +81,12 @@ pub fn start_for_this_database() -> Started {
     match started.map(|worker| worker.wait_for_startup()) {
         Ok(Ok(pid)) => Started::Worker(pid),
         Ok(Err(_)) => Started::None,
-        Err(_) => Started::NoPlace(name),
+        Err(_) => {
+            if process::is_preloaded() {
+                locks::ask_for_worker();
+            }
+            Started::NoPlace(name)
+        }
     }
 }
 
@@ -118,7 +126,7 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
                 let was_short = shortage.is_on();
                 entry.serve(oid, &name, working.contains(&oid), was_short);
                 if let Some(since) = entry.waits {
-                    waiting.push(Waiting { database: oid, name, since, is_barren: entry.pause > FIRST });
+                    waiting.push(Waiting { database: oid, name, since, is_barren: entry.is_barren() });
                 }
             }
             shortage.note(&waiting);
@@ -133,6 +141,18 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
 impl Served {
     fn new(now: Instant) -> Served {
         Served { worker: None, started: now, next: now, pause: FIRST, seen: None, waits: None }
+    }
+
+    /// It had no use for a worker when it had one last: mostly a database without the extension.
+    fn is_barren(&self) -> bool {
+        self.pause > FIRST
+    }
+
+    /// Others leave for it. For a database that is known to have no use for the place only where a session of it asks, or after a long
+    /// time: it takes a place that is free.
+    fn takes_turns(&self, oid: pg_sys::Oid) -> bool {
+        let is_forgotten = self.seen.is_none_or(|at| at.elapsed() >= FORGOTTEN);
+        self.waits.is_some() || !self.is_barren() || is_forgotten || locks::is_worker_asked_for(oid)
     }
 
     /// Sees to one database, which some worker serves or not.
@@ -154,11 +174,17 @@ impl Served {
             // A session has started it: when it is gone, another is started at once.
             (self.next, self.pause, self.seen, self.waits) = (now, FIRST, Some(now), None);
         } else if self.waits.is_some() || self.next <= now {
+            let takes_turns = self.takes_turns(oid);
+            if was_short && !takes_turns {
+                self.next = now + SHORT_ROUND;
+                return;
+            }
             match worker(oid, name, false, None).load_dynamic() {
                 Ok(worker) => {
                     (self.worker, self.started) = (Some(worker), now);
                     (self.seen, self.waits) = (Some(now), None);
                 }
+                Err(_) if !takes_turns => self.next = now + ROUND,
                 Err(_) => {
                     self.next = now + SHORT_ROUND;
                     self.waits = self.waits.or(Some(now));

@@ -59,6 +59,11 @@ fn say(line: Option<Line>, text: impl FnOnce() -> String) {
             pgrx::log!("autoembed: {} (this came and went {unsaid} times since the last line)", text());
         }
         Some(Line::Lasts(span)) => pgrx::log!("autoembed: still, after {span}: {}", text()),
+        Some(Line::Others(count)) => {
+            pgrx::log!(
+                "autoembed: and {count} more are in trouble, without lines of their own: see the view autoembed.status"
+            );
+        }
         Some(Line::Over(_)) | None => {}
     }
 }

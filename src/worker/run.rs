@@ -5,6 +5,7 @@ use crate::pg::ffi::{catch, locks, process, rights, utility};
 use crate::pg::settings::{self, Work};
 use crate::pg::{interface, queue, usage};
 use crate::worker::engine::{Engine, Round};
+use crate::worker::keep::{Followed, Follower};
 use crate::worker::log::{self, Subject};
 use crate::worker::turns::Turn;
 use crate::worker::{self, index, keep, state};
@@ -89,6 +90,7 @@ struct Loop {
     poll_at: Instant,
     look_at: Instant,
     keep_at: Instant,
+    follower: Follower,
     errors: u32,
     /// When a step has failed: then what it may have dropped is freed.
     lost_at: Option<Instant>,
@@ -111,6 +113,7 @@ impl Loop {
             poll_at: now,
             look_at: now,
             keep_at: now,
+            follower: Follower::new(),
             errors: 0,
             lost_at: None,
             free_after: now,
@@ -169,9 +172,11 @@ impl Loop {
             {
                 self.engine.models.note_others(&noted);
             }
-            if utility::a_table_changed() {
-                self.keep_at = self.keep_at.min(Instant::now());
-                self.engine.wake_resting();
+            match self.follower.follow() {
+                Ok(Followed::These(vectorizers)) => self.engine.wake(&vectorizers),
+                Ok(Followed::All) => self.engine.wake_resting(),
+                // What lasts is told of when all are looked at.
+                Err(_) => {}
             }
         }
         if self.turn.is_over(self.engine.in_flight()) {

@@ -2,20 +2,28 @@
 //! other rows, in few large batches. Short transactions; writers and the worker are not held up.
 
 use crate::pg::ffi::catch::{self, Caught};
+use crate::pg::ffi::settings;
 use crate::pg::{record, source};
 use crate::worker::gather;
 use autoembed_core::record::{Newest, Part, row, vector};
 
 /// Keys that are read in one transaction.
 const ROWS: i64 = 20_000;
-/// Entries that are held in memory at once.
-const MOST_ENTRIES: u64 = 2_000_000;
+/// Entries that may be held in memory at once, however little memory is meant for it.
+const FEW_ENTRIES: u64 = 2_000_000;
+/// Memory for an entry: each row has one that is kept, and at least one that is not.
+const ENTRY: u64 = 32;
+
+/// Entries that are held in memory at once: each part of a record reads the whole table.
+fn most_entries() -> u64 {
+    (settings::maintenance_work_mem() / ENTRY).max(FEW_ENTRIES)
+}
 
 /// Brings the record of a vectorizer together. Batches that come meanwhile stay as they are. Where it ends half-way, entries are
-/// there twice, which changes nothing of what they say.
-pub fn bring_together(vectorizer: i32) -> Result<(), Caught> {
+/// there twice, which changes nothing of what they say. On large tables it takes long: `between` is called between transactions.
+pub fn bring_together(vectorizer: i32, between: &mut dyn FnMut()) -> Result<(), Caught> {
     let mut batches: Option<Vec<i64>> = None;
-    for part in Part::all(catch::transaction(|| record::count(vectorizer))?, MOST_ENTRIES) {
+    for part in Part::all(catch::transaction(|| record::count(vectorizer))?, most_entries()) {
         let (mut newest, mut ids) = (Newest::default(), Vec::new());
         catch::transaction(|| {
             record::for_each(vectorizer, |id, entries| {
@@ -25,7 +33,7 @@ pub fn bring_together(vectorizer: i32) -> Result<(), Caught> {
         })?;
         // What a later part finds that the first has not is no part's work yet.
         batches.get_or_insert(ids);
-        if !see_rows(vectorizer, &mut newest)? {
+        if !see_rows(vectorizer, &mut newest, between)? {
             return Ok(());
         }
         let entries = newest.seen();
@@ -35,9 +43,10 @@ pub fn bring_together(vectorizer: i32) -> Result<(), Caught> {
 }
 
 /// Notes which rows are there; false: the table cannot be worked on at present.
-fn see_rows(vectorizer: i32, newest: &mut Newest) -> Result<bool, Caught> {
+fn see_rows(vectorizer: i32, newest: &mut Newest, between: &mut dyn FnMut()) -> Result<bool, Caught> {
     let mut after: Option<String> = None;
     loop {
+        between();
         let keys = catch::transaction(|| {
             let context = gather::load(vectorizer)?;
             let keys = source::walk(&context.target(), after.as_deref(), None, ROWS);

@@ -1,7 +1,9 @@
 //! Tables whose shape is changed after `enable`: the state says what is wrong and what to do, and doing it helps.
 
-use autoembed_tests::Site;
 use autoembed_tests::site::PATIENCE;
+use autoembed_tests::wait::seconds;
+use autoembed_tests::{Site, eventually};
+use std::time::{Duration, Instant};
 
 /// `notes (id, body)` with ten rows that have their vectors; `messages` for markers.
 fn notes() -> Site {
@@ -87,4 +89,51 @@ fn a_trigger_dropped_and_only_updates_after_it() {
     site.db.run("UPDATE notes SET body = body || ' edited unseen'");
     let state = site.until_state("notes", "blocked: ");
     assert!(state.contains("trigger"), "{state}");
+}
+
+/// Sessions that make temporary tables cost the worker nothing, however many tables it works for; what is done to its own tables
+/// it sees at once, in partitions too.
+#[test]
+fn g28_tables_of_others_are_not_looked_after() {
+    const TABLES: i64 = 60;
+    // Each look at a vectorizer reads its state.
+    const LOOKS: &str = "SELECT seq_scan + COALESCE(idx_scan, 0) FROM pg_stat_all_tables WHERE relid = 'autoembed.vectorizer_state'::regclass";
+    let mut site = Site::builder().start();
+    site.db.run(&format!(
+        "DO $$BEGIN FOR i IN 1..{TABLES} LOOP
+           EXECUTE format('CREATE TABLE t_%s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)', i);
+           PERFORM autoembed.enable(format('t_%s', i)::regclass, 'body', model => 'stub', index => 'none');
+         END LOOP; END$$;
+         CREATE TABLE parted (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+         CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (1000)"
+    ));
+    site.enable("parted", "body", "");
+    site.db.run("INSERT INTO t_1 (body) VALUES ('a text'); INSERT INTO parted VALUES (1, 'another')");
+    site.settle("t_1", "body");
+    site.settle("parted", "body");
+    let mut before = -1;
+    eventually("the worker has looked at all of them", PATIENCE, || {
+        let now = site.db.int(LOOKS);
+        let is_still = now >= TABLES && now == std::mem::replace(&mut before, now);
+        std::thread::sleep(seconds(2));
+        if is_still { Ok(()) } else { Err(now.to_string()) }
+    });
+    // One look at all, as happens once a minute, is what ten would be far above.
+    site.db.run("ALTER TABLE t_2 ADD more int");
+    site.db.until(&format!("SELECT ({LOOKS}) > {before}"), "t", PATIENCE);
+    let one = site.db.int(LOOKS) - before;
+    let begun = Instant::now();
+    while begun.elapsed() < seconds(10) {
+        site.db.run("CREATE TEMP TABLE x (a int); DROP TABLE x; ANALYZE autoembed.job");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let looks = site.db.int(LOOKS) - before;
+    println!("one look at one vectorizer: {one} scans; beside ten seconds of temporary tables: {looks}");
+    assert!(looks < 3 * one * TABLES, "{looks} scans in ten seconds, one look is {one}");
+    site.db.run("ALTER TABLE t_3 DISABLE TRIGGER ALL; ALTER TABLE part DISABLE TRIGGER ALL");
+    site.until_state("t_3", "blocked");
+    site.until_state("parted", "blocked");
+    site.db.run("ALTER TABLE t_3 ENABLE TRIGGER ALL; ALTER TABLE part ENABLE TRIGGER ALL");
+    site.until_state("t_3", "active");
+    site.until_state("parted", "active");
 }

@@ -114,6 +114,34 @@ fn g18_a_busy_worker_lets_others_have_a_turn() {
     assert_eq!(site.failed("messages"), 0);
 }
 
+/// Nobody leaves for a database that has no use for the place, until a session of it asks.
+#[test]
+fn g18_a_database_without_the_extension_takes_nobodys_place() {
+    let mut site = site_with_places(1)
+        .setting("log_min_messages", "debug1")
+        .model("max_batch_inputs => 1, max_concurrent_requests => 2")
+        .start();
+    site.messages("");
+    eventually("a worker has been in the other database", PATIENCE, || {
+        let log = site.cluster.log();
+        let begun = log.contains("starting background worker process \"autoembed worker: postgres\"");
+        if begun { Ok(()) } else { Err(site.cluster.log_tail(5)) }
+    });
+    site.stub.script(Script::always(Do::delay(Duration::from_millis(200))));
+    site.insert(1, 150);
+    let busy = site.cluster.wait_worker(DATABASE, PATIENCE);
+    assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 150);
+    assert_eq!(site.cluster.worker_pid(DATABASE), Some(busy), "it has left for a database without the extension");
+    // Now that one has a use for it.
+    site.insert(151, 400);
+    let mut other = site.cluster.client("postgres");
+    other.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text)");
+    other.run("SELECT autoembed.enable('t', 'body'); INSERT INTO t VALUES (1, 'a parcel that never arrived')");
+    other.until("SELECT embedding IS NOT NULL FROM t", "t", PATIENCE);
+    let waiting = site.db.int("SELECT count(*) FROM messages WHERE embedding IS NULL");
+    assert!(waiting > 0, "the first was not busy any more, which proves nothing");
+}
+
 /// Without a launcher nobody takes turns: who writes is told, once a session, and nothing is lost.
 #[test]
 fn g18_no_place_without_preloading() {

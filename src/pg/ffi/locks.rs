@@ -7,6 +7,7 @@ const ONE_WORKER: u16 = 0x6165;
 const ONE_INDEXER: u16 = 0x6166;
 const SHORT_OF_PLACES: u16 = 0x6167;
 const ONE_LEAVES: u16 = 0x6168;
+const ASKS: u16 = 0x6169;
 
 fn object_tag(
     method: u32,
@@ -101,6 +102,29 @@ pub fn leave() -> bool {
 /// After [`leave`]: does not go after all.
 pub fn stay() {
     release(&of_server(ONE_LEAVES), pg_sys::ExclusiveLock);
+}
+
+/// What sessions of a database hold that have asked for a worker in vain.
+fn of_askers(database: pg_sys::Oid) -> pg_sys::LOCKTAG {
+    object_tag(pg_sys::USER_LOCKMETHOD, database, pg_sys::ExtensionRelationId, pg_sys::InvalidOid, ASKS)
+}
+
+/// Tells the launcher that this database wants a worker, as long as the session lasts. Once is enough.
+pub fn ask_for_worker() {
+    // SAFETY: set when the process connected.
+    let tag = of_askers(unsafe { pg_sys::MyDatabaseId });
+    // What a session holds already is counted, and goes with it all the same.
+    try_session_lock(&tag, pg_sys::ShareLock);
+}
+
+/// Whether a session of this database has asked for a worker in vain.
+pub fn is_worker_asked_for(database: pg_sys::Oid) -> bool {
+    let tag = of_askers(database);
+    if !try_session_lock(&tag, pg_sys::ExclusiveLock) {
+        return true;
+    }
+    release(&tag, pg_sys::ExclusiveLock);
+    false
 }
 
 /// Whether DROP DATABASE, ALTER DATABASE RENAME or CREATE DATABASE ... TEMPLATE wait for this database to be left.

@@ -119,3 +119,10 @@ fn kept(text: &str) -> *mut c_char {
     // SAFETY: copies the string into the context of errors, which every process has.
     unsafe { pg_sys::MemoryContextStrdup(pg_sys::ErrorContext, text.as_ptr()) }
 }
+
+/// The server's `maintenance_work_mem`, in bytes.
+pub fn maintenance_work_mem() -> u64 {
+    // SAFETY: a number that this process alone changes.
+    let kilobytes = unsafe { pg_sys::maintenance_work_mem };
+    1024 * u64::try_from(kilobytes).unwrap_or(0)
+}

@@ -1,6 +1,8 @@
 //! Catalogue effects that SQL has no statement for.
 
 use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 /// Makes a function go away with a table: DROP TABLE then needs no CASCADE and leaves no function behind.
 pub fn drop_function_with_table(function: pg_sys::Oid, table: pg_sys::Oid) {
@@ -28,25 +30,50 @@ type TableChanged = fn(Option<pg_sys::Oid>);
 
 /// Calls `callback` when the definition of a table has changed (`None`: of any table). It must not raise errors.
 pub fn on_table_change(callback: TableChanged) {
-    CHANGED.with(|changed| changed.set(Some(callback)));
+    TOLD.with(|told| told.set(Some(callback)));
     // SAFETY: once, when the library is loaded; the function stays as long as the library, which is never unloaded.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed_table), pg_sys::Datum::null()) };
 }
 
-/// Whether the definition of any table has changed since this was asked last.
-pub fn a_table_changed() -> bool {
-    A_TABLE_CHANGED.with(|changed| changed.replace(false))
+/// Tables whose definitions have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// These, and no others.
+    Tables(Vec<pg_sys::Oid>),
+    /// Any.
+    All,
+}
+
+/// Of more tables than this it is not remembered which they were.
+const MOST_CHANGED: usize = 1000;
+
+/// Tables whose definitions have changed since this was asked last; when it is asked first, all. Statistics and temporary tables
+/// count too. Who never asks remembers nothing.
+pub fn changed_tables() -> Changed {
+    let changed = CHANGED.replace(Some(HashSet::new()));
+    if ALL_CHANGED.replace(false) {
+        return Changed::All;
+    }
+    changed.map_or(Changed::All, |tables| Changed::Tables(tables.into_iter().collect()))
 }
 
 thread_local! {
-    static A_TABLE_CHANGED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    static CHANGED: std::cell::Cell<Option<TableChanged>> = const { std::cell::Cell::new(None) };
+    static CHANGED: RefCell<Option<HashSet<pg_sys::Oid>>> = const { RefCell::new(None) };
+    static ALL_CHANGED: Cell<bool> = const { Cell::new(false) };
+    static TOLD: Cell<Option<TableChanged>> = const { Cell::new(None) };
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn changed_table(_unused: pg_sys::Datum, table: pg_sys::Oid) {
-    A_TABLE_CHANGED.with(|changed| changed.set(true));
-    if let Some(callback) = CHANGED.with(std::cell::Cell::get) {
-        callback((table != pg_sys::InvalidOid).then_some(table));
+    let table = (table != pg_sys::InvalidOid).then_some(table);
+    CHANGED.with_borrow_mut(|changed| {
+        let Some(changed) = changed else { return };
+        match table {
+            Some(table) if changed.len() < MOST_CHANGED => drop(changed.insert(table)),
+            _ => ALL_CHANGED.set(true),
+        }
+    });
+    if let Some(callback) = TOLD.with(Cell::get) {
+        callback(table);
     }
 }
