@@ -96,7 +96,8 @@ fn a_trigger_dropped_and_only_updates_after_it() {
 #[test]
 fn g28_tables_of_others_are_not_looked_after() {
     const TABLES: i64 = 60;
-    // Each look at a vectorizer reads its state.
+    // Each look at a vectorizer reads its state, three times or so.
+    const MOST_SCANS: i64 = 4;
     const LOOKS: &str = "SELECT seq_scan + COALESCE(idx_scan, 0) FROM pg_stat_all_tables WHERE relid = 'autoembed.vectorizer_state'::regclass";
     let mut site = Site::builder().start();
     site.db.run(&format!(
@@ -118,18 +119,18 @@ fn g28_tables_of_others_are_not_looked_after() {
         std::thread::sleep(seconds(2));
         if is_still { Ok(()) } else { Err(now.to_string()) }
     });
-    // One look at all, as happens once a minute, is what ten would be far above.
+    // A look at one is counted.
     site.db.run("ALTER TABLE t_2 ADD more int");
     site.db.until(&format!("SELECT ({LOOKS}) > {before}"), "t", PATIENCE);
-    let one = site.db.int(LOOKS) - before;
     let begun = Instant::now();
     while begun.elapsed() < seconds(10) {
         site.db.run("CREATE TEMP TABLE x (a int); DROP TABLE x; ANALYZE autoembed.job");
         std::thread::sleep(Duration::from_millis(100));
     }
     let looks = site.db.int(LOOKS) - before;
-    println!("one look at one vectorizer: {one} scans; beside ten seconds of temporary tables: {looks}");
-    assert!(looks < 3 * one * TABLES, "{looks} scans in ten seconds, one look is {one}");
+    println!("{looks} scans in ten seconds of temporary tables beside {TABLES} vectorizers");
+    // All may have been looked at twice, not ten times.
+    assert!(looks < 3 * MOST_SCANS * TABLES, "{looks}");
     site.db.run("ALTER TABLE t_3 DISABLE TRIGGER ALL; ALTER TABLE part DISABLE TRIGGER ALL");
     site.until_state("t_3", "blocked");
     site.until_state("parted", "blocked");

@@ -425,3 +425,41 @@ fn the_record_stays_short() {
     );
     finds(&mut site, "messages", "content", &["and this", "edited unseen", "moved and edited", "unseen, too"]);
 }
+
+/// Bringing a record together takes long on a large table: an index that was promised to another is built meanwhile.
+#[test]
+fn an_index_does_not_wait_for_a_record() {
+    const ENTRIES: &str = "SELECT sum(octet_length(marks)) / 16 FROM autoembed.embedded";
+    const INDEXES: &str =
+        "SELECT count(*) FROM pg_index WHERE indrelid = 'small'::regclass AND indisvalid AND NOT indisprimary";
+    const WAITS: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'messages'::regclass AND NOT granted AND pid";
+    let mut site = settled(50);
+    site.db.run("CREATE TABLE small (id int PRIMARY KEY, body text)");
+    let small = site.enable("small", "body", "index => 'none'");
+    site.db.run(
+        "INSERT INTO autoembed.embedded (vectorizer_id, marks)
+         SELECT v.id, decode(string_agg(md5(i::text), ''), 'hex') FROM autoembed.vectorizer v, generate_series(1, 120000) i
+         WHERE v.source = 'messages'::regclass GROUP BY v.id, i / 10000",
+    );
+    let (mut first, mut second) = (site.session(), site.session());
+    first.run("BEGIN; LOCK TABLE messages");
+    site.db.run("SELECT pg_terminate_backend(pid) FROM autoembed.workers WHERE kind = 'worker'");
+    let builder = format!("{WAITS} IN (SELECT pid FROM pg_stat_activity WHERE backend_type = 'autoembed indexer')");
+    site.db.until(&builder, "1", PATIENCE);
+    // It reads for one transaction, and no more.
+    let me = second.int("SELECT pg_backend_pid()");
+    std::thread::scope(|scope| {
+        let second = scope.spawn(move || {
+            second.run("BEGIN; LOCK TABLE messages");
+            second
+        });
+        site.db.until(&format!("{WAITS} = {me}"), "1", PATIENCE);
+        site.db.run(&format!("UPDATE autoembed.vectorizer SET index_wanted = true WHERE id = {small}"));
+        first.run("COMMIT");
+        let mut second = second.join().unwrap();
+        site.db.until(INDEXES, "1", PATIENCE);
+        assert!(site.db.int(ENTRIES) > 100_000, "the record was short already, which proves nothing");
+        second.run("COMMIT");
+    });
+    site.db.until(&format!("SELECT ({ENTRIES}) < 1000"), "t", PATIENCE);
+}
