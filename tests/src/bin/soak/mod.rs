@@ -18,6 +18,8 @@ const DIMS: usize = 64;
 const LATENCY: Duration = Duration::from_millis(50);
 /// Of the load at which the machine was found to be full, so much is kept up, so that it stays steady.
 const SHARE: f64 = 0.7;
+/// Rows are drawn from among so many places.
+const PLACES: u64 = 1 << 30;
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -103,7 +105,9 @@ fn furnish(cluster: &Cluster, stub: &Stub, rows: u64) -> Result<Db, String> {
     db.batch_execute(&format!(
         "CREATE EXTENSION autoembed CASCADE;
          SELECT autoembed.create_model('soak', 'openai', dimensions => {DIMS}, model => 'm', url => {url});
-         CREATE TABLE docs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text);
+         CREATE TABLE docs (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text,
+             place int NOT NULL DEFAULT random() * {PLACES});
+         CREATE INDEX ON docs (place);
          INSERT INTO docs (body) SELECT 'document ' || i FROM generate_series(1, {rows}) i;
          ANALYZE docs;
          SELECT autoembed.enable('docs', 'body', model => 'soak', index => 'none')"
