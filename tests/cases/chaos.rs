@@ -38,7 +38,9 @@ const SABOTAGE: [(&str, &str); 6] = [
         "stale: a vector of another text",
     ),
     (
-        "CREATE OR REPLACE TRIGGER \"~autoembed_2_clear\" BEFORE UPDATE ON cleared FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.clear_vector('2')",
+        "CREATE OR REPLACE TRIGGER \"~autoembed_2_clear\" BEFORE UPDATE ON cleared FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.clear_vector('2');
+         CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+         CREATE TRIGGER linger BEFORE UPDATE ON cleared FOR EACH ROW WHEN (OLD.embedding IS DISTINCT FROM NEW.embedding) EXECUTE FUNCTION linger()",
         "meanwhile: cleared, key",
     ),
     (
