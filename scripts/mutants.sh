@@ -11,7 +11,7 @@ config=$server$("$PG_CONFIG" --bindir)/pg_config
 rm -rf "$PRIVATE_BASE/mutants"
 mkdir -p "$tree"
 cp -a "$PRIVATE_BASE/pg$PG" "$server"
-git -C "$ROOT" ls-files -z | (cd "$ROOT" && xargs -0 cp --parents -pt "$tree")
+git -C "$ROOT" ls-files -z | (cd "$ROOT" && xargs -0 cp --parents -t "$tree")
 
 build() {
   cd "$tree" && CARGO_TARGET_DIR=$TARGET/mutants "$CARGO_PGRX" pgrx install --package autoembed --pg-config "$config" \

@@ -88,7 +88,7 @@ fn g25_null_empty_and_blank_texts_come_to_an_end() {
 }
 
 #[test]
-fn a_text_that_becomes_empty_loses_its_vector() {
+fn g25_a_text_that_becomes_empty_loses_its_vector() {
     let mut site = Site::with_messages();
     site.insert(1, 6);
     site.settle("messages", "content");
