@@ -130,6 +130,8 @@ pub struct Engine {
     careful: Careful,
     renewed: Instant,
     turns: u64,
+    /// Rows of the slow lane were taken: when they are done, an index may be due.
+    pub has_backfilled: bool,
     /// Whose rows were taken last, by lane.
     served: [i32; 2],
     next_flight: u64,
@@ -177,6 +179,7 @@ impl Engine {
             careful: Careful::default(),
             renewed: Instant::now(),
             turns: 0,
+            has_backfilled: true,
             served: [0; 2],
             next_flight: 0,
             written: 0,
@@ -247,6 +250,7 @@ impl Engine {
             let served = self.serve(id, lane, work, &mut round);
             if round.sent + round.settled > before {
                 self.served[usize::from(lane == BACKFILL)] = id;
+                self.has_backfilled |= lane == BACKFILL;
             }
             match served {
                 Ok(true) => candidates.push_back((id, lane)),

@@ -18,12 +18,18 @@ use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::time::Instant;
 
+/// Vectorizers that want an index, and whether their backfill is over.
+fn wanted() -> Vec<(i32, bool)> {
+    const SQL: &str = "SELECT v.id, \
+             NOT EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL) \
+         AND NOT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = 1) \
+         FROM autoembed.vectorizer v WHERE v.index_wanted AND NOT v.paused";
+    as_extension(|| spi::planned(SQL, &[], Mode::Write, |row| (row.or_default::<i32>(1), row.or_default::<bool>(2))))
+}
+
 /// Vectorizers that want an index and whose backfill is over.
 fn due() -> Vec<i32> {
-    const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE v.index_wanted AND NOT v.paused \
-         AND NOT EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL) \
-         AND NOT EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = 1)";
-    as_extension(|| spi::query(SQL, &[], Mode::Write, |row| row.or_default::<i32>(1)))
+    wanted().into_iter().filter_map(|(id, is_due)| is_due.then_some(id)).collect()
 }
 
 /// Whether a table is without the index that it should have: no index of a kind that finds neighbours depends on the column.
@@ -58,6 +64,14 @@ pub fn start_builders() -> Result<(), Caught> {
         LOOKS.with_borrow_mut(|(begun, looks)| looks.note(size, begun.elapsed()));
     }
     Ok(())
+}
+
+/// Starts a builder where an index is due. True: another one will be, when its backfill is over.
+pub fn start_when_due() -> Result<bool, Caught> {
+    let wanted = worker::transaction(wanted)?;
+    let is_due = wanted.iter().any(|(_, is_due)| *is_due);
+    let started = is_due && start()?;
+    Ok(wanted.iter().any(|(_, is_due)| !*is_due) || is_due && !started)
 }
 
 /// Starts a builder where an index is due; false: none is, or there was no place.

@@ -178,6 +178,9 @@ impl Loop {
                 // What lasts is told of when all are looked at.
                 Err(_) => {}
             }
+            if self.engine.has_backfilled {
+                self.engine.has_backfilled = index::start_when_due().unwrap_or(true);
+            }
         }
         if self.turn.is_over(self.engine.in_flight()) {
             return false;
