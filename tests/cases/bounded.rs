@@ -1,7 +1,7 @@
 //! What the worker takes of the machine: memory that does not grow with the work, a queue whose table does not.
 
 use autoembed_stub::Fault;
-use autoembed_tests::site::{DATABASE, PATIENCE};
+use autoembed_tests::site::{DATABASE, PATIENCE, rows};
 use autoembed_tests::{Peak, Site};
 use std::time::Instant;
 
@@ -39,6 +39,43 @@ fn memory_does_not_grow_with_the_number_of_jobs() {
     }
     assert!(peak.bytes() < 60 * MB, "{} bytes", peak.bytes());
     assert!(after[3] < after[0] + 5 * MB, "it grows: {after:?}");
+}
+
+#[test]
+fn a_full_queue_takes_no_memory_and_gives_its_room_back() {
+    const SIZE: &str = "SELECT pg_total_relation_size('autoembed.job')";
+    let rows = rows(100_000);
+    let mut site = Site::builder().setting("autovacuum_naptime", "1s").start();
+    site.messages("index => 'none'");
+    let peak = watch(&site);
+    let mut full = Vec::new();
+    for round in 0..2 {
+        site.db.run("SELECT autoembed.pause('messages')");
+        site.insert(round * rows + 1, (round + 1) * rows);
+        full.push(site.db.int(SIZE));
+        let begun = Instant::now();
+        site.db.run("SELECT autoembed.resume('messages')");
+        let left = "SELECT count(*) FROM autoembed.job";
+        site.db.until(left, "0", PATIENCE * (2 + rows as u32 / 20_000));
+        println!(
+            "{rows} jobs, {} MB, done in {:?}; worker: peak {} MB",
+            full[round] / MB as i64,
+            begun.elapsed(),
+            peak.bytes() / MB
+        );
+    }
+    let left = "SELECT count(*) FROM messages WHERE embedding IS NULL";
+    assert_eq!(site.db.int(left), 0);
+    assert!(peak.bytes() < 60 * MB, "{} bytes", peak.bytes());
+    // A key of six digits: the row, its entry in the index, and the fifth that is left free on each page.
+    assert!(full[0] < 200 * rows as i64, "{full:?} bytes for {rows} jobs");
+    assert!(full[1] < full[0] * 3 / 2, "a queue that was full before takes more: {full:?}");
+    site.db.until_true(
+        &format!("SELECT ({SIZE}) < {} / 2", full[0]),
+        "SELECT n_dead_tup, autovacuum_count FROM pg_stat_user_tables WHERE relid = 'autoembed.job'::regclass",
+        PATIENCE,
+    );
+    println!("empty: {} MB", site.db.int(SIZE) / MB as i64);
 }
 
 /// Rows with a text that is on its way wait for its vector; but not all rows that there are, and they are not written all at once.

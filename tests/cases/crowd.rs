@@ -1,7 +1,7 @@
 //! Much at once: old snapshots, full queues, floods. Nothing slows down for good, and nobody starves.
 
 use autoembed_stub::{Do, Script};
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{PATIENCE, rows};
 use autoembed_tests::{Db, Site};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn one_row(db: &mut Db, table: &str) -> Duration {
 fn g28_single_rows_beside_a_backfill() {
     let mut site = slow_model();
     table(&mut site, "small", 0);
-    table(&mut site, "large", 60_000);
+    table(&mut site, "large", rows(60_000));
     assert!(site.stub.wait_requests(20, PATIENCE), "the backfill did not begin");
     let mut times: Vec<Duration> = (0..20).map(|_| one_row(&mut site.db, "small")).collect();
     times.sort();

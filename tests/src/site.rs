@@ -13,6 +13,12 @@ pub const DATABASE: &str = "app";
 /// How long a test waits for work that is under way. Far above what it takes, since only failures wait so long.
 pub const PATIENCE: Duration = seconds(30);
 
+/// How many rows to try something with: as many as usual, or as the environment's `AUTOEMBED_TEST_ROWS` says.
+#[must_use]
+pub fn rows(usual: usize) -> usize {
+    std::env::var("AUTOEMBED_TEST_ROWS").map_or(usual, |text| text.parse().expect("AUTOEMBED_TEST_ROWS is a number"))
+}
+
 /// A description of a scene; from [`Site::builder`].
 pub struct SiteBuilder {
     cluster: Builder,
