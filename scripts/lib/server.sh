@@ -19,6 +19,7 @@ private_server() {
   [ -O "$PRIVATE_BASE" ] && [ ! -L "$PRIVATE_BASE" ] || die "$PRIVATE_BASE belongs to somebody else" "remove it, or set TMPDIR"
 
   local prefix=$PRIVATE_BASE/pg$PG stamp
+  case $PG_CONFIG in "$PRIVATE_BASE"/*) die "PG_CONFIG names a private copy of the server" "unset PG_CONFIG, or name an installed server's" ;; esac
   stamp="$PG_CONFIG $("$PG_CONFIG" --version) $(cksum <"$("$PG_CONFIG" --bindir)/postgres")"
   PRIVATE_PG_CONFIG=$prefix$("$PG_CONFIG" --bindir)/pg_config
   if [ "$(cat "$prefix/stamp" 2>/dev/null)" != "$stamp" ]; then

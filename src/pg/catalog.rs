@@ -95,7 +95,7 @@ fn read_model(row: &Row) -> Result<StoredModel> {
 pub struct KeyColumn {
     /// Its name.
     pub name: String,
-    /// Its type as a cast takes it, qualified where it is not the server's own.
+    /// Its type as a cast takes it: qualified, and by the name in the catalogue, since some words of SQL mean a length of 1.
     pub type_name: String,
     /// Its type.
     pub type_oid: pg_sys::Oid,
@@ -150,9 +150,9 @@ pub fn estimated_rows(oid: pg_sys::Oid) -> i64 {
     as_extension(|| spi::first(SQL, args![oid], Mode::Write, |row| row.or_default::<i64>(1))).unwrap_or(0)
 }
 
-const KEY: &str = "SELECT a.attname::text, format_type(a.atttypid, NULL), a.atttypid, t.typnamespace = 'pg_catalog'::regnamespace \
+const KEY: &str = "SELECT a.attname::text, quote_ident(n.nspname) || '.' || quote_ident(t.typname), a.atttypid, n.nspname = 'pg_catalog' \
      FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, ord) \
-     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum JOIN pg_type t ON t.oid = a.atttypid \
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace \
      WHERE i.indrelid = $1 AND i.indisprimary AND i.indisvalid AND k.ord <= i.indnkeyatts ORDER BY k.ord";
 
 /// What the catalogue has of table `oid`; `None` where it is gone.

@@ -242,8 +242,8 @@ struct Column {
 }
 
 fn column(table: pg_sys::Oid, name: &str) -> Option<Column> {
-    const SQL: &str = "SELECT format_type(a.atttypid, NULL), t.typnamespace = 'pg_catalog'::regnamespace, a.atttypid = 'jsonb'::regtype \
-         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+    const SQL: &str = "SELECT quote_ident(n.nspname) || '.' || quote_ident(t.typname), n.nspname = 'pg_catalog', a.atttypid = 'jsonb'::regtype \
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace \
          WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
     as_extension(|| {
         spi::first(SQL, &[Arg::new(table), Arg::new(name.to_string())], Mode::Read, |row| Column {

@@ -20,6 +20,8 @@ fn keys_of_any_type() {
         ("k_text", "id text PRIMARY KEY", "'it''s, a \"key\" \\ (' || i || ') é 漢 '"),
         ("k_blank", "id text PRIMARY KEY", "repeat(' ', i - 1)"),
         ("k_varchar", "id varchar(40) PRIMARY KEY", "'NULL ' || i"),
+        ("k_char", "id char(8) PRIMARY KEY", "'key ' || i"),
+        ("k_bit", "id bit(16) PRIMARY KEY", "i::bit(16)"),
         ("k_bytea", "id bytea PRIMARY KEY", "decode(lpad(to_hex(i), 8, '0'), 'hex')"),
         (
             "k_time",
@@ -51,6 +53,8 @@ fn keys_of_any_type() {
         ));
         assert_eq!(found, 1, "{table}");
     }
+    let filtered = "SELECT content FROM similar_k_char('a text', filter => '{\"id\": [\"key 5\"]}')";
+    assert_eq!(site.db.column(filtered), ["k_char 5"]);
 }
 
 #[test]
