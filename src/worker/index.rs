@@ -16,7 +16,7 @@ use autoembed_core::record::Looks;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Vectorizers that want an index, and whether their backfill is over.
 fn wanted() -> Vec<(i32, bool)> {
@@ -151,7 +151,29 @@ fn give_up(id: i32) {
     as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = false WHERE id = $1", args![id]));
 }
 
+/// How often, and after which pauses, the lock of a table is asked for that somebody else builds an index of.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Waits until nobody else builds an index of the table. Whoever does waits in the end for older snapshots: for that of a statement, too,
+/// which waits for him; the server would end one of the two.
+fn is_free(id: i32) -> Result<bool, Caught> {
+    let look = || catalog::vectorizer(id).is_none_or(|vectorizer| locks::try_lock_for_index(vectorizer.source));
+    for _ in 0..TRIES {
+        if worker::transaction(look)? {
+            return Ok(true);
+        }
+        pgrx::check_for_interrupts!();
+        process::wait_latch(PAUSE);
+    }
+    Ok(false)
+}
+
 fn build(id: i32) -> Result<(), Caught> {
+    if !is_free(id)? {
+        // It is looked for again within a minute.
+        return Ok(());
+    }
     let plan = worker::transaction(|| {
         let vectorizer: Vectorizer = catalog::vectorizer(id)?;
         let table = catalog::table(vectorizer.source)?;

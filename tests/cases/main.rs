@@ -9,6 +9,7 @@ mod altered;
 mod atomic;
 mod blame;
 mod bounded;
+mod builder;
 mod canary;
 mod chaos;
 mod crowd;

@@ -109,20 +109,30 @@ pub fn top_level(statement: &str) -> Result<(), Caught> {
             (*planned).utilityStmt = (*raw).stmt;
             (*planned).stmt_location = (*raw).stmt_location;
             (*planned).stmt_len = (*raw).stmt_len;
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            pg_sys::ProcessUtility(
-                planned,
+            // In a portal: event triggers of the site run inside of it, and SQL in them needs one.
+            let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);
+            (*portal).visible = false;
+            pg_sys::PortalDefineQuery(
+                portal,
+                std::ptr::null(),
                 text.as_ptr(),
-                false,
-                pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone),
+                pg_sys::CreateCommandTag((*raw).stmt),
+                pg_sys::lappend(std::ptr::null_mut(), planned.cast()),
                 std::ptr::null_mut(),
             );
-            if pg_sys::ActiveSnapshotSet() {
-                pg_sys::PopActiveSnapshot();
-            }
+            pg_sys::PortalStart(portal, std::ptr::null_mut(), 0, std::ptr::null_mut());
+            let nowhere = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone);
+            pg_sys::PortalRun(
+                portal,
+                std::ffi::c_long::MAX,
+                true,
+                #[cfg(not(feature = "pg18"))]
+                true,
+                nowhere,
+                nowhere,
+                std::ptr::null_mut(),
+            );
+            pg_sys::PortalDrop(portal, false);
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::CommitTransactionCommand();
             pg_sys::MemoryContextDelete(context);

@@ -147,6 +147,12 @@ pub fn lock_table(table: pg_sys::Oid, against_readers: bool) {
     unsafe { pg_sys::LockRelationOid(table, mode as pg_sys::LOCKMODE) };
 }
 
+/// Takes, until the end of the transaction, the lock that CREATE INDEX CONCURRENTLY needs, if nobody else builds an index, or vacuums.
+pub fn try_lock_for_index(table: pg_sys::Oid) -> bool {
+    // SAFETY: an ordinary lock, released with the transaction; it does not wait.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) }
+}
+
 /// Takes, until the end of the transaction, the strongest lock that writing vectors needs on these tables, if that can be had at
 /// once. A statement would take a weak lock first and wait for the strong one, in the way of DDL that waits for the weak one.
 pub fn try_lock_for_writing(tables: &[pg_sys::Oid]) -> bool {
