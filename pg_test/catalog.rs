@@ -147,7 +147,10 @@ mod tests {
         let key = table_of("c").key;
         let parts: Vec<(&str, &str, bool)> =
             key.iter().map(|k| (k.name.as_str(), k.type_name.as_str(), k.is_builtin)).collect();
-        assert_eq!(parts, [("B b", "public.mood", false), ("a", "integer", true), ("x", "text", true)]);
+        assert_eq!(
+            parts,
+            [("B b", "public.mood", false), ("a", "pg_catalog.int4", true), ("x", "pg_catalog.text", true)]
+        );
         run("CREATE TABLE keyless (id int UNIQUE NOT NULL)");
         assert!(table_of("keyless").key.is_empty());
     }
