@@ -120,6 +120,9 @@ fn g08_a_panic_in_the_thread_that_calls() {
 fn g03_the_worker_killed_at_every_step() {
     let (mut site, points) = site();
     notes(&mut site);
+    // There are rows, should a worker without work die just before the first commit.
+    work(&mut site, 0);
+    check(&mut site);
     site.cluster.expect_crash();
     let mut n = 1;
     loop {
