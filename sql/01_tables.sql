@@ -102,12 +102,6 @@ CREATE TABLE autoembed.vectorizer (
     index_wanted     boolean NOT NULL DEFAULT false,
     search_schema    name,
     search_function  name,
-    text_search      text,
-    chunk_size       int,
-    chunk_overlap    int,
-    chunk_table      regclass,
-    replaces         int,
-    notifies         boolean NOT NULL DEFAULT false,
     paused           boolean NOT NULL DEFAULT false,
     embedded         bigint NOT NULL DEFAULT 0,
     truncated        bigint NOT NULL DEFAULT 0,
@@ -121,12 +115,6 @@ COMMENT ON COLUMN autoembed.vectorizer.input_attnum IS 'the column, where the in
 COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'schemas in which names in the input expression are looked up; temporary objects come last';
 COMMENT ON COLUMN autoembed.vectorizer.model IS 'a name in models. Not a foreign key: a restore by several processes may fill this table first';
 COMMENT ON COLUMN autoembed.vectorizer.index_wanted IS 'the HNSW index is to be built when the backfill is done';
-COMMENT ON COLUMN autoembed.vectorizer.text_search IS 'qualified name of the text search configuration of hybrid searches. Not a regconfig, which pg_upgrade refuses in tables';
-COMMENT ON COLUMN autoembed.vectorizer.chunk_size IS 'most tokens of a piece, where long texts are cut into pieces';
-COMMENT ON COLUMN autoembed.vectorizer.chunk_overlap IS 'tokens that a piece repeats of the one before it';
-COMMENT ON COLUMN autoembed.vectorizer.chunk_table IS 'where the pieces and their vectors are';
-COMMENT ON COLUMN autoembed.vectorizer.replaces IS 'the vectorizer whose column this one fills anew with another model''s vectors';
-COMMENT ON COLUMN autoembed.vectorizer.notifies IS 'a notification on channel autoembed for each batch that is written';
 COMMENT ON COLUMN autoembed.vectorizer.embedded IS 'rows embedded, as far as older entries of the request log were added up';
 COMMENT ON COLUMN autoembed.vectorizer.truncated IS 'rows among them whose text was cut to what the model takes';
 
