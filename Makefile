@@ -4,17 +4,19 @@
 #   PG_CONFIG=/path/pg_config  the very server to build for and install into
 #   VERBOSE=1                 show all output of the stages
 #   SECONDS=600               how long to fuzz, to break things, or to soak
+#   ONLY=drain,search        what to measure (bench and bench-quick): ceiling, overhead, drain, freshness, backfill,
+#                             trouble, search, builtin, growth
 #   SEED=7 MIX=kills,api      for chaos: a plan that was had before; what is done, of kills, restarts, api, locks, ddl, vacuum
 
 export PG PG_CONFIG VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz chaos soak mutants judge real install package fmt lint clean
+.PHONY: help setup demo test fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
 help: ## list the verbs
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
-		while IFS='|' read -r verb what; do printf '%-16s%s\n' "$$verb" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r verb what; do printf '%-22s%s\n' "$$verb" "$$what"; done
 	@echo "  PG=17 or PG_CONFIG=/path/to/pg_config choose the server, as in: make test PG=17"
 
 setup: ## find or install what is needed: PostgreSQL with headers, pgvector, cargo-pgrx
@@ -38,11 +40,26 @@ mutants: ## mechanisms are taken out one by one, and the tests of their guarante
 soak: ## the highest steady load for twenty minutes, or SECONDS; memory, queue and latency must stay flat
 	@scripts/soak.sh "$(SECONDS)"
 
+quality: ## how well vectors, full text and both together find what is asked for; SETS='everyday chat' or files
+	@scripts/quality.sh $(SETS)
+
+bench: ## how fast it is, each figure against its limit, in half an hour; all of it goes into docs/performance.md
+	@scripts/bench.sh full "$(ONLY)"
+
+bench-quick: ## the same at smaller sizes, in five minutes; into target/bench
+	@scripts/bench.sh quick "$(ONLY)"
+
 judge: ## the test server judged by the providers' own clients from PyPI
 	@scripts/judge.sh
 
 real: ## the extension with servers that nobody here wrote: llama.cpp's, and a LiteLLM proxy
 	@scripts/real.sh
+
+bench-core: ## instructions that the hot paths outside of Postgres take, counted by valgrind
+	@scripts/bench-core.sh
+
+bench-compare: ## the same at the revision REV and now; fails where a path takes over 2 % more
+	@scripts/bench-compare.sh "$(REV)"
 
 install: ## build and install into the server that PG_CONFIG names
 	@scripts/install.sh

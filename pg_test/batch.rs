@@ -9,7 +9,17 @@ mod tests {
     use autoembed_core::{Limits, Vectors};
 
     fn item(key: &str, text: &str) -> Item {
-        let job = Job { id: 1, token: 1, lane: 0, key: key.into(), if_missing: false, attempts: 1, queued_at: None };
+        let job = Job {
+            id: 1,
+            token: 1,
+            lane: 0,
+            key: key.into(),
+            if_missing: false,
+            is_forced: false,
+            attempts: 1,
+            queued_at: None,
+            place: None,
+        };
         Item::new(vec![job], text.into(), Vec::new(), Size { tokens: 0, bytes: 0 })
     }
 
@@ -148,7 +158,10 @@ mod tests {
         one.jobs.push(Job { id: 3, attempts: 2, ..one.jobs[0].clone() });
         assert_eq!(one.attempts(), 4);
         let (batches, _) = pack_items(7, vec![one, item("1", "b")], &limits(10), false);
-        assert_eq!(batches[0].jobs().map(|job| job.id).collect::<Vec<_>>(), [1, 2, 3, 1]);
+        assert_eq!(
+            batches[0].items.iter().flat_map(|item| &item.jobs).map(|job| job.id).collect::<Vec<_>>(),
+            [1, 2, 3, 1]
+        );
     }
 
     #[test]

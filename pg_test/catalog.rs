@@ -5,6 +5,7 @@ mod tests {
     use crate::in_server::support::{enable, one, role, run, table, text, yes};
     use crate::pg::catalog::{self, Table, Vectorizer};
     use crate::pg::ffi::snapshot::with_latest;
+    use crate::pg::repair;
     use autoembed_core::Provider;
     use pgrx::prelude::*;
     use std::time::Duration;
@@ -21,7 +22,7 @@ mod tests {
     /// A vectorizer's stored names and column numbers.
     fn names(id: i32) -> String {
         text(&format!(
-            "SELECT concat_ws(' ', source::oid = source_oid, embedding, embedding_attnum, input, COALESCE(input_attnum::text, '-')) \
+            "SELECT concat_ws(' ', EXISTS (SELECT FROM autoembed.numbered WHERE vectorizer_id = vectorizer.id), embedding, embedding_attnum, input, COALESCE(input_attnum::text, '-')) \
              FROM autoembed.vectorizer WHERE id = {id}"
         ))
     }
@@ -38,9 +39,9 @@ mod tests {
         assert_eq!(catalog::find(table("d"), "vec").map(|v| v.id), Some(id));
         assert!(catalog::find(table("d"), "embedding").is_none());
         assert_eq!(names(id), "t embedding 3 content 2");
-        catalog::repair();
+        repair::all();
         assert_eq!(names(id), "t vec 3 The Body 2");
-        catalog::repair();
+        repair::all();
         assert_eq!(names(id), "t vec 3 The Body 2");
     }
 
@@ -49,7 +50,7 @@ mod tests {
         run("CREATE TABLE c (id int PRIMARY KEY, title text, body text)");
         let id = enable("'c', 'title || body'");
         run("ALTER TABLE c RENAME COLUMN embedding TO vec");
-        catalog::repair();
+        repair::all();
         assert_eq!(names(id), "t vec 4 title || body -");
         assert_eq!(stored(id).input, Some(catalog::expression_sql("title || body")));
     }
@@ -62,10 +63,16 @@ mod tests {
         assert_eq!(names(id), "t embedding 4 content 3");
         run(&format!(
             "CREATE TABLE restored (embedding vector(3), content text, id int PRIMARY KEY); \
-             UPDATE autoembed.vectorizer SET source = 'restored' WHERE id = {id}"
+             UPDATE autoembed.vectorizer SET source = 'restored' WHERE id = {id}; DELETE FROM autoembed.numbered"
         ));
         assert_eq!(names(id), "f embedding 4 content 3");
-        catalog::repair();
+        // Until then the names count.
+        let vectorizer = stored(id);
+        assert_eq!(
+            (vectorizer.embedding.as_deref(), vectorizer.input.as_deref(), vectorizer.is_restored),
+            (Some("embedding"), Some("\"content\""), true)
+        );
+        repair::all();
         assert_eq!(names(id), "t embedding 1 content 2");
         let vectorizer = stored(id);
         assert_eq!(
@@ -81,12 +88,20 @@ mod tests {
         run("CREATE TABLE c (id int PRIMARY KEY, content text)");
         let id = enable("'c', 'content'");
         run(&format!(
-            "CREATE TABLE restored (id int PRIMARY KEY, other text, other2 vector(3)); UPDATE autoembed.vectorizer SET source = 'restored' WHERE id = {id}"
+            "CREATE TABLE restored (id int PRIMARY KEY, other text, other2 vector(3)); UPDATE autoembed.vectorizer SET source = 'restored' WHERE id = {id}; DELETE FROM autoembed.numbered"
         ));
-        catalog::repair();
-        assert_eq!(names(id), "t embedding 0 content 0");
-        let vectorizer = stored(id);
-        assert_eq!((vectorizer.embedding, vectorizer.input), (None, None));
+        assert_eq!((stored(id).embedding, stored(id).input), (None, None));
+        repair::all();
+        assert_eq!(names(id), "f embedding 3 content 2");
+        assert_eq!((stored(id).embedding, stored(id).input), (None, None));
+        // Until they have the names again that the dump knows.
+        run("ALTER TABLE restored RENAME other TO content; ALTER TABLE restored RENAME other2 TO embedding");
+        assert_eq!(
+            (stored(id).embedding.as_deref(), stored(id).input.as_deref()),
+            (Some("embedding"), Some("\"content\""))
+        );
+        repair::all();
+        assert_eq!(names(id), "t embedding 3 content 2");
     }
 
     #[pg_test]
@@ -102,7 +117,7 @@ mod tests {
             ));
         }
         run("INSERT INTO c VALUES (1, 'a'); INSERT INTO stays VALUES (1, 'a'); DROP TABLE c");
-        catalog::repair();
+        repair::all();
         for of in ["job", "failed", "backfill", "request", "vectorizer_state"] {
             assert_eq!(
                 text(&format!("SELECT string_agg(vectorizer_id::text, ',') FROM autoembed.{of}")),

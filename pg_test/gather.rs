@@ -3,7 +3,7 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server::support::{column, context, enable, int, keys, queued, run, take_queued, text, work, yes};
-    use crate::pg::queue::{self, BACKFILL, LIVE};
+    use crate::pg::queue::{self, BACKFILL, LIVE, Why};
     use crate::worker::batch::Item;
     use crate::worker::gather::{Busy, Context, Gathered, gather};
     use autoembed_core::hash::text_hash;
@@ -55,8 +55,8 @@ mod tests {
         let id = make();
         run("INSERT INTO g VALUES (1, 'a'), (2, 'b'), (3, 'c'); UPDATE g SET embedding = '[1,2,3]' WHERE id < 3");
         take_queued(id);
-        queue::add(id, LIVE, vec!["1".into(), "2".into(), "3".into()], true);
-        queue::add(id, LIVE, vec!["2".into()], false);
+        queue::add(id, LIVE, &["1".into(), "2".into(), "3".into()], Why::Missing);
+        queue::add(id, LIVE, &["2".into()], Why::Changed);
         let gathered = live(&context(id));
         assert_eq!(
             found(&gathered.items),
@@ -158,9 +158,11 @@ mod tests {
     #[pg_test]
     fn gather_isolates_a_key_that_is_none() {
         let id = make();
-        run(
-            "INSERT INTO g SELECT i, 't' || i FROM generate_series(1, 5) i; SELECT autoembed.enqueue('g', ARRAY['x', '99999999999'])",
-        );
+        run("INSERT INTO g SELECT i, 't' || i FROM generate_series(1, 5) i");
+        // As it is left where the key's type was changed; enqueue() takes none.
+        run(&format!(
+            "INSERT INTO autoembed.job (vectorizer_id, lane, key) VALUES ({id}, 0, 'x'), ({id}, 0, '99999999999')"
+        ));
         let gathered = live(&context(id));
         assert!(gathered.rest.is_none(), "{:?}", column::<String>("SELECT message FROM autoembed.vectorizer_state"));
         assert_eq!(gathered.items.len(), 5);

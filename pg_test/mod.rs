@@ -15,5 +15,6 @@ mod record;
 mod rights;
 mod search;
 mod source;
+mod spi;
 mod triggers;
 mod writer;

@@ -3,7 +3,7 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server::support::{column, enable, int, keys, one, queued, run, text, yes};
-    use crate::pg::queue::{self, BACKFILL, Charge, Job, LIVE, Logged};
+    use crate::pg::queue::{self, BACKFILL, Charge, Job, LIVE, Logged, Why};
     use pgrx::prelude::*;
     use std::collections::HashSet;
     use std::time::Duration;
@@ -20,7 +20,8 @@ mod tests {
     }
 
     fn add_to(id: i32, lane: i16, keys: &[&str]) {
-        queue::add(id, lane, keys.iter().map(|k| (*k).to_string()).collect(), false);
+        let keys: Vec<String> = keys.iter().map(|k| (*k).to_string()).collect();
+        queue::add(id, lane, &keys, Why::Changed);
     }
 
     fn claim(limit: usize, lease: Duration) -> Vec<Job> {
@@ -216,12 +217,20 @@ mod tests {
         assert_eq!(attempts("a"), 0);
     }
 
+    /// A job that was tried so often.
+    fn tried(key: &str, attempts: i16) -> Job {
+        add(&[key]);
+        let job = claim(10, LEASE).remove(0);
+        queue::complete(ID, std::iter::once(&job));
+        Job { attempts, ..job }
+    }
+
     #[pg_test]
     fn queue_lists_a_failure_once_a_row() {
-        queue::fail(ID, "a", &[], 5, "old", "an old message", "an old hint");
-        queue::fail(ID, "b", &[], 1, "x", "m", "h");
-        queue::fail(OTHER, "a", &[], 1, "x", "m", "h");
-        queue::fail(ID, "a", &[], 7, "code'", "it's a \"message\"\\", "h");
+        queue::fail(ID, &tried("a", 5), &[], "old", "an old message", "an old hint");
+        queue::fail(ID, &tried("b", 1), &[], "x", "m", "h");
+        queue::fail(OTHER, &tried("a", 1), &[], "x", "m", "h");
+        queue::fail(ID, &tried("a", 7), &[], "code'", "it's a \"message\"\\", "h");
         let list = column::<String>(&format!(
             "SELECT concat_ws('|', key, attempts, code, message, hint) FROM autoembed.failed WHERE vectorizer_id = {ID} ORDER BY key"
         ));
@@ -229,6 +238,20 @@ mod tests {
         queue::forget_failures(ID, vec!["a".into(), "z".into()]);
         assert_eq!(text(&format!("SELECT string_agg(key, ',') FROM autoembed.failed WHERE vectorizer_id = {ID}")), "b");
         assert_eq!(int(&format!("SELECT count(*) FROM autoembed.failed WHERE vectorizer_id = {OTHER}")), 1);
+    }
+
+    #[pg_test]
+    fn queue_keeps_in_mind_which_vectors_do_not_count() {
+        let (forced, plain) = (Job { is_forced: true, ..tried("a", 2) }, Job { if_missing: true, ..tried("a", 1) });
+        let both = Job::for_all([&forced, &plain].into_iter()).unwrap();
+        assert_eq!((both.id, both.is_forced, both.if_missing, both.attempts), (plain.id, true, false, 2));
+        assert!(Job::for_all(std::iter::empty()).is_none());
+        queue::fail(ID, &plain, &[], "x", "m", "h");
+        assert!(queue::distrusted(ID, vec!["a".into()]).is_empty());
+        queue::fail(ID, &forced, &[], "x", "m", "h");
+        queue::fail(ID, &plain, &[], "x", "m", "h");
+        assert_eq!(queue::distrusted(ID, vec!["a".into(), "b".into()]), HashSet::from(["a".into()]));
+        assert!(queue::distrusted(OTHER, vec!["a".into()]).is_empty());
     }
 
     #[pg_test]
@@ -295,7 +318,7 @@ mod tests {
         assert!(queue::lock_walk(ID).is_none());
         run(&format!("INSERT INTO autoembed.backfill (vectorizer_id, total, force) VALUES ({ID}, 5, true)"));
         let walk = queue::lock_walk(ID).unwrap();
-        assert!(walk.force && walk.last_key.is_none());
+        assert!(walk.why == Why::Forced && walk.last_key.is_none());
         queue::step_walk(ID, Some("k2".into()), 2, false);
         queue::step_walk(ID, None, 0, false);
         assert_eq!(queue::lock_walk(ID).unwrap().last_key.as_deref(), Some("k2"), "no rows: the place stays");

@@ -5,7 +5,9 @@ mod tests {
     use crate::in_server::support::{column, enable, error, int, run, text};
     use crate::pg::ffi::catch::{Caught, subtransaction};
     use crate::pg::ffi::snapshot::with_latest;
+    use crate::pg::ffi::types::Json;
     use crate::pg::search;
+    use pgrx::JsonB;
     use pgrx::prelude::*;
     use serde_json::{Value, json};
 
@@ -23,7 +25,10 @@ mod tests {
     }
 
     fn statement(id: i32, filter: Option<&Value>) -> String {
-        with_latest(false, || search::statement(id, None, filter, "semantic")).unwrap()
+        let given = filter.and_then(|filter| JsonB(filter.clone()).into_datum());
+        // SAFETY: a jsonb, of the present memory context.
+        let given = given.and_then(|datum| unsafe { Json::from_datum(datum, false) });
+        with_latest(false, || search::statement(search::Of { id, made: None }, None, given, "semantic")).unwrap()
     }
 
     /// The ids found for `[1,0,0]`, the nearest first.
@@ -113,17 +118,18 @@ mod tests {
             (r#"{"tag) OR (true": 1}"#, "semantic", "42703"),
             (r#"{"": 1}"#, "semantic", "42703"),
             (r#"{"n": {"x": 1}}"#, "semantic", "22023"),
+            (r#"{"n": "abc"}"#, "semantic", "22P02"),
             ("[1]", "semantic", "22023"),
             ("\"n = 1\"", "semantic", "22023"),
             ("1", "semantic", "22023"),
-            ("{}", "hybrid", "0A000"),
+            ("{}", "hybrid", "55000"),
             ("{}", "Semantic", "22023"),
             ("{}", "", "22023"),
         ] {
             assert_eq!(refused(id, filter, mode), code, "{filter} {mode}");
         }
         assert_eq!(refused(id + 1_000_000, "{}", "semantic"), "42704");
-        let sql = statement(id, Some(&json!({"n": "abc"})));
+        let sql = statement(id, Some(&json!({"n": 1})));
         let caught = error(&format!(
             "PREPARE searched (vector, int, real, jsonb) AS {sql}; EXECUTE searched ('[1,0,0]', 1, NULL, '{{\"n\": \"abc\"}}')"
         ));

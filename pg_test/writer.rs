@@ -3,7 +3,6 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::in_server::support::{context, enable, int, one, queued, run, take_queued, text, yes};
-    use crate::pg::ident::qualified;
     use crate::pg::writer::{self, Entry, Outcome};
     use crate::worker::gather::Context;
     use autoembed_core::hash::text_hash;
@@ -35,12 +34,7 @@ mod tests {
                 vector: *vector,
             })
             .collect();
-        writer::write(
-            &context.target(),
-            context.pgvector.type_oid,
-            &qualified(&context.pgvector.schema, "vector"),
-            &entries,
-        )
+        writer::write(&context.target(), context.pgvector.type_oid, &entries)
     }
 
     /// The outcomes' names.
@@ -196,6 +190,29 @@ mod tests {
              CREATE TRIGGER spread AFTER UPDATE ON w FOR EACH ROW EXECUTE FUNCTION spread()");
         assert_eq!(names(&write(&context, &[("1", Some("t1"), Some(&VECTOR))])), ["written"]);
         assert_eq!(queued(context.vectorizer.id), ["6"]);
+    }
+
+    /// Vectors are written in portions here, of three rows.
+    #[pg_test]
+    fn writer_leaves_alone_what_a_trigger_has_edited_meanwhile() {
+        let context = six();
+        run("CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               UPDATE w SET content = 'edited' WHERE id = 6 AND NEW.id = 1; RETURN NULL; END $$; \
+             CREATE TRIGGER edit AFTER UPDATE OF embedding ON w FOR EACH ROW EXECUTE FUNCTION edit(); \
+             CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               UPDATE w SET note = 'touched' WHERE id = 5 AND NEW.id = 1; RETURN NULL; END $$; \
+             CREATE TRIGGER touch AFTER UPDATE OF embedding ON w FOR EACH ROW EXECUTE FUNCTION touch()");
+        let texts: Vec<String> = (1..=6).map(|i| format!("t{i}")).collect();
+        let keys: Vec<String> = (1..=6).map(|i| i.to_string()).collect();
+        let rows: Vec<Given<'_>> =
+            keys.iter().zip(&texts).map(|(key, text)| (key.as_str(), Some(text.as_str()), Some(&VECTOR[..]))).collect();
+        let outcomes = names(&write(&context, &rows));
+        assert_eq!(outcomes[..4], ["written", "written", "written", "written"]);
+        assert_eq!(outcomes[5], "stale", "a vector of the old text, or none that was tried again");
+        assert_eq!(with_vectors(), "1,2,3,4,5");
+        assert!(yes("SELECT embedding IS NULL AND content = 'edited' FROM w WHERE id = 6"));
+        // One that was only moved has its text.
+        assert_eq!(outcomes[4], "written");
     }
 
     #[pg_test]

@@ -43,8 +43,8 @@ COMMENT ON COLUMN autoembed.models.tokens_per_minute IS 'most tokens a minute';
 COMMENT ON COLUMN autoembed.models.daily_token_budget IS 'most tokens a day';
 COMMENT ON COLUMN autoembed.models.max_concurrent_requests IS 'most requests at once; NULL: autoembed.max_concurrent_requests';
 COMMENT ON COLUMN autoembed.models.timeout IS 'longest time for one request';
-COMMENT ON COLUMN autoembed.models.options IS 'further options: too_long, price_per_million_tokens, and those of the provider: headers, body, document_prefix, query_prefix, send_dimensions, ...';
-COMMENT ON COLUMN autoembed.models.well_known IS 'came with the extension';
+COMMENT ON COLUMN autoembed.models.options IS 'further options: too_long, price_per_million_tokens, metric, and those of the provider: headers, body, document_prefix, query_prefix, send_dimensions, ...';
+COMMENT ON COLUMN autoembed.models.well_known IS 'came with the extension, and nobody has changed it: not in dumps';
 GRANT SELECT ON autoembed.models TO PUBLIC;
 
 -- Well-known models: with the limits that differ from their provider's, prices as published (US dollars), and the words that
@@ -89,7 +89,6 @@ INSERT INTO autoembed.models (name, provider, model, dimensions, max_batch_token
 CREATE TABLE autoembed.vectorizer (
     id               int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source           regclass NOT NULL,
-    source_oid       oid NOT NULL,
     embedding        name NOT NULL,
     embedding_attnum smallint NOT NULL,
     input            text NOT NULL,
@@ -100,8 +99,20 @@ CREATE TABLE autoembed.vectorizer (
     delay            interval NOT NULL,
     index_method     text NOT NULL,
     index_wanted     boolean NOT NULL DEFAULT false,
+    build_after      timestamptz,
+    builds_ended     int NOT NULL DEFAULT 0,
     search_schema    name,
     search_function  name,
+    row_search       name,
+    text_search      text,
+    text_index_wanted boolean NOT NULL DEFAULT false,
+    text_index_trouble text,
+    chunk_size       int,
+    chunk_overlap    int,
+    chunk_table      regclass,
+    replaces         int,
+    held_up_by       text,
+    notifies         boolean NOT NULL DEFAULT false,
     paused           boolean NOT NULL DEFAULT false,
     embedded         bigint NOT NULL DEFAULT 0,
     truncated        bigint NOT NULL DEFAULT 0,
@@ -109,20 +120,40 @@ CREATE TABLE autoembed.vectorizer (
     UNIQUE (source, embedding)
 );
 COMMENT ON TABLE autoembed.vectorizer IS 'One row a vectorizer: (table, input, target column, model)';
-COMMENT ON COLUMN autoembed.vectorizer.source_oid IS 'differs from source after a dump was restored: column numbers are then found again by name';
 COMMENT ON COLUMN autoembed.vectorizer.input IS 'a column, or an SQL expression over the row, evaluated as the table''s owner';
 COMMENT ON COLUMN autoembed.vectorizer.input_attnum IS 'the column, where the input is one: a rename of it is followed';
 COMMENT ON COLUMN autoembed.vectorizer.input_path IS 'schemas in which names in the input expression are looked up; temporary objects come last';
 COMMENT ON COLUMN autoembed.vectorizer.model IS 'a name in models. Not a foreign key: a restore by several processes may fill this table first';
 COMMENT ON COLUMN autoembed.vectorizer.index_wanted IS 'the HNSW index is to be built when the backfill is done';
+COMMENT ON COLUMN autoembed.vectorizer.build_after IS 'when its indexes may be built again: a build has given way to a session that wanted the table';
+COMMENT ON COLUMN autoembed.vectorizer.builds_ended IS 'how often one has, since the last that came to its end';
+COMMENT ON COLUMN autoembed.vectorizer.search_function IS 'in search_schema: searches by a text';
+COMMENT ON COLUMN autoembed.vectorizer.row_search IS 'in search_schema: searches by a row';
+COMMENT ON COLUMN autoembed.vectorizer.text_search IS 'qualified name of the text search configuration of hybrid searches. Not a regconfig, which pg_upgrade refuses in tables';
+COMMENT ON COLUMN autoembed.vectorizer.text_index_wanted IS 'the text index of hybrid searches is to be built when the backfill is done';
+COMMENT ON COLUMN autoembed.vectorizer.text_index_trouble IS 'why there is no text index though there should be, as the view status shows it';
+COMMENT ON COLUMN autoembed.vectorizer.chunk_size IS 'most tokens of a piece, where long texts are cut into pieces';
+COMMENT ON COLUMN autoembed.vectorizer.chunk_overlap IS 'tokens that a piece repeats of the one before it';
+COMMENT ON COLUMN autoembed.vectorizer.chunk_table IS 'where the pieces and their vectors are';
+COMMENT ON COLUMN autoembed.vectorizer.replaces IS 'the vectorizer whose column this one fills anew with another model''s vectors';
+COMMENT ON COLUMN autoembed.vectorizer.held_up_by IS 'what keeps it from taking the place of the one that it replaces, as the view status shows it';
+COMMENT ON COLUMN autoembed.vectorizer.notifies IS 'a notification on channel autoembed for each batch that is written';
 COMMENT ON COLUMN autoembed.vectorizer.embedded IS 'rows embedded, as far as older entries of the request log were added up';
 COMMENT ON COLUMN autoembed.vectorizer.truncated IS 'rows among them whose text was cut to what the model takes';
+COMMENT ON COLUMN autoembed.vectorizer.created_at IS 'never changed: its search functions have it, so that those of another database are known';
+
+-- Not in dumps: a restored table may have the oid that it had, and other column numbers.
+CREATE TABLE autoembed.numbered (
+    vectorizer_id int PRIMARY KEY REFERENCES autoembed.vectorizer ON DELETE CASCADE
+);
+COMMENT ON TABLE autoembed.numbered IS 'Vectorizers whose column numbers are those of this database; of others, which a dump has brought, the names count';
 
 -- Append-only for writers: no unique key over rows, so that two transactions never wait for each other. It carries keys, never text.
 CREATE TABLE autoembed.job (
     vectorizer_id int NOT NULL,
     lane          smallint NOT NULL,
-    id            bigint GENERATED ALWAYS AS IDENTITY,
+    -- Of each number of the sequence a statement that queues many rows uses all that are before the next.
+    id            bigint GENERATED ALWAYS AS IDENTITY (INCREMENT BY 8),
     key           text NOT NULL,
     if_missing    boolean NOT NULL DEFAULT false,
     attempts      smallint NOT NULL DEFAULT 0,
@@ -130,13 +161,15 @@ CREATE TABLE autoembed.job (
     not_before    timestamptz,
     leased_until  timestamptz,
     lease_token   bigint,
+    is_forced     boolean,
     PRIMARY KEY (vectorizer_id, lane, id)
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE autoembed.job IS 'Rows that wait to be embedded; written by triggers in the user''s own transaction';
 COMMENT ON COLUMN autoembed.job.lane IS '0: live (a user''s write), 1: backfill';
 COMMENT ON COLUMN autoembed.job.key IS 'the row''s primary key as text; a composite key in the form of a row literal';
 COMMENT ON COLUMN autoembed.job.if_missing IS 'nothing to do where a vector is there already';
+COMMENT ON COLUMN autoembed.job.is_forced IS 'vectors that are there, and those remembered, do not count; triggers leave it NULL';
 COMMENT ON COLUMN autoembed.job.attempts IS 'counted when claimed, given back where the row was not at fault';
 COMMENT ON COLUMN autoembed.job.leased_until IS 'until then the job belongs to the holder of lease_token';
 CREATE SEQUENCE autoembed.lease_token_seq;
@@ -150,11 +183,13 @@ CREATE TABLE autoembed.failed (
     message       text NOT NULL,
     hint          text NOT NULL,
     failed_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    text_mark     bigint
+    text_mark     bigint,
+    is_forced     boolean
 );
 CREATE INDEX failed_key ON autoembed.failed (vectorizer_id, key);
 COMMENT ON TABLE autoembed.failed IS 'Jobs given up, kept until retry_failed() or autoembed.failed_retention';
 COMMENT ON COLUMN autoembed.failed.text_mark IS 'fingerprint of the text that was given up: reconcile() queues the row again only when it has another; NULL: the text was not read';
+COMMENT ON COLUMN autoembed.failed.is_forced IS 'vectors that were there did not count, and do not yet';
 
 -- One row a batch. The fingerprints are as good as random, so compressing them would be in vain.
 CREATE TABLE autoembed.embedded (
@@ -176,10 +211,14 @@ CREATE TABLE autoembed.backfill (
     total         bigint NOT NULL,
     walked        bigint NOT NULL DEFAULT 0,
     started_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    walked_at     timestamptz
+    walked_at     timestamptz,
+    rereads       boolean NOT NULL DEFAULT false,
+    again_to      text
 );
 COMMENT ON TABLE autoembed.backfill IS 'How far each backfill has walked its table in key order; the rows behind last_key are in the queue or done';
 COMMENT ON COLUMN autoembed.backfill.end_key IS 'the last key when it began; rows behind it have jobs of their own';
+COMMENT ON COLUMN autoembed.backfill.rereads IS 'all texts are read and compared with what is stored; what differs is embedded';
+COMMENT ON COLUMN autoembed.backfill.again_to IS 'when the end is reached, it begins anew for rows without a vector, up to this key';
 COMMENT ON COLUMN autoembed.backfill.walked_at IS 'when the end of the table was reached';
 
 CREATE TABLE autoembed.request (
@@ -241,6 +280,18 @@ CREATE TABLE autoembed.vectorizer_state (
     since         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE autoembed.vectorizer_state IS 'Vectorizers whose table cannot be read or written at present, and why';
+
+-- How fast a backfill or the build of an index gets on, for the view progress. Written by the worker every two seconds while there is any.
+CREATE TABLE autoembed.pace (
+    vectorizer_id   int NOT NULL,
+    kind            text NOT NULL,
+    rows_per_second real NOT NULL,
+    at              timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (vectorizer_id, kind)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE autoembed.pace IS 'How fast backfills and builds of indexes get on, as the worker has measured it lately';
+COMMENT ON COLUMN autoembed.pace.kind IS 'backfill, index or text index';
+COMMENT ON COLUMN autoembed.pace.at IS 'when it was measured; what is older than some seconds tells of a worker that is no more';
 
 SELECT pg_catalog.pg_extension_config_dump('autoembed.models', 'WHERE NOT well_known');
 SELECT pg_catalog.pg_extension_config_dump('autoembed.vectorizer', '');

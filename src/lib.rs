@@ -21,7 +21,11 @@ pub extern "C-unwind" fn _PG_init() {
     pg::settings::define();
     pg::wake::install();
     pg::ffi::utility::on_table_change(|table| {
+        if table.is_none() {
+            pg::ffi::spi::forget_kept();
+        }
         pg::triggers::forget(table);
+        pg::ffi::insert::forget(table);
         pg::search::forget(table);
         pg::interface::forget(table);
     });

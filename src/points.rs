@@ -13,6 +13,9 @@
 //!
 //! The files `worker` and `session` hold `<n> <action>`: what happens at the n-th place within a transaction, whichever it is, that a worker
 //! or a session comes by. `worker-steps` counts the places between transactions as well, but no statements. Each file counts once.
+//!
+//! Where there is a file `only_when_told`, whatever it holds, when a worker begins, it looks into the queue for a reason only: a commit, an
+//! answer, a pause that is over, `poll_interval`; not because it looks round, or to find numbers that committed late.
 
 #[cfg(not(feature = "pg_test"))]
 mod nothing {
@@ -23,13 +26,19 @@ mod nothing {
     /// Nothing.
     #[inline(always)]
     pub fn reach_in_thread(_place: &str) {}
+
+    /// No.
+    #[inline(always)]
+    pub fn is_set(_name: &str) -> bool {
+        false
+    }
 }
 
 #[cfg(not(feature = "pg_test"))]
-pub use nothing::{reach, reach_in_thread};
+pub use nothing::{is_set, reach, reach_in_thread};
 
 #[cfg(feature = "pg_test")]
-pub use armed::{reach, reach_in_thread};
+pub use armed::{is_set, reach, reach_in_thread};
 
 #[cfg(feature = "pg_test")]
 mod armed {
@@ -66,6 +75,11 @@ mod armed {
             Some(action) => act(&action, &format!("injected at {place}")),
             None => {}
         }
+    }
+
+    /// Whether a test wants the server to be so: the file stays.
+    pub fn is_set(name: &str) -> bool {
+        Path::new(FOLDER).join(name).exists()
     }
 
     #[allow(clippy::panic)] // this is what it is for

@@ -56,8 +56,8 @@ in_server_tests() {
     options=(--runas "$(server_user)")
     PATH=$ROOT/scripts/lib/shims:$PATH
   fi
-  # RUST_BACKTRACE would put backtraces into the DETAIL that clients see.
-  env -u RUST_BACKTRACE USER="$(id -un)" PGRX_HOME="$home" \
+  # RUST_BACKTRACE would put backtraces into the DETAIL that clients see; the other one would have the test build installed elsewhere.
+  env -u RUST_BACKTRACE -u PGRX_PG_CONFIG_PATH USER="$(id -un)" PGRX_HOME="$home" \
     REAL_CARGO_PGRX="$CARGO_PGRX" CARGO_PGRX="$ROOT/scripts/lib/shims/cargo-pgrx-install" \
     "$CARGO_PGRX" pgrx test "pg$PG" --package autoembed --no-default-features --features "pg$PG" \
     --pgdata "$data" "${options[@]}"

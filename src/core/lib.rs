@@ -9,15 +9,20 @@
 //! - [`governor`]: whether a model is called now, and with how much; made of [`circuit`] (does it work?), [`rate`] (requests
 //!   and tokens a minute), [`concurrency`] (how much at once) and [`learned`] (what its answers teach about its limits).
 //! - [`trouble`]: what a log says of it when it repeats.
-//! - [`retry`]: when to try again; [`batch`]: what goes into one request; [`usage`]: what it has cost.
+//! - [`retry`]: when to try again; [`batch`]: what goes into one request; [`usage`]: what it has cost; [`speed`]: how fast it goes.
+//! - [`chunk`]: where long texts are cut into pieces.
 //! - [`record`]: what is kept of each vector, to find those whose text has changed unseen.
+//! - [`fusion`]: what a match of words is worth beside a similarity, in hybrid searches.
 //! - [`hash`], [`host`], [`key`], [`secret`]: small things that must be exactly right.
 #![forbid(unsafe_code)]
 
+pub mod alarms;
 pub mod batch;
+pub mod chunk;
 pub mod circuit;
 pub mod concurrency;
 pub mod error;
+pub mod fusion;
 pub mod governor;
 pub mod hash;
 pub mod host;
@@ -30,6 +35,7 @@ pub mod record;
 mod redact;
 pub mod retry;
 pub mod secret;
+pub mod speed;
 pub mod trouble;
 pub mod url;
 pub mod usage;

@@ -60,6 +60,31 @@ pub enum TooLong {
     Fail,
 }
 
+/// How near two vectors of a model are to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Metric {
+    /// The angle between them, whatever their lengths.
+    #[default]
+    Cosine,
+    /// Their inner product: of two directions the longer vector is the nearer one.
+    InnerProduct,
+    /// The length of the straight line from one to the other.
+    L2,
+}
+
+impl Metric {
+    /// Its word in a model's options, if it is one.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Metric> {
+        match word {
+            "cosine" => Some(Metric::Cosine),
+            "inner_product" => Some(Metric::InnerProduct),
+            "l2" => Some(Metric::L2),
+            _ => None,
+        }
+    }
+}
+
 /// What is wrong with a model's definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelError {
@@ -148,6 +173,12 @@ impl Model {
         }
     }
 
+    /// By what its vectors are compared: the options' `metric`.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.options.get("metric").and_then(Value::as_str).and_then(Metric::named).unwrap_or_default()
+    }
+
     /// US dollars for a million tokens, if the options say so; never negative, never infinite.
     #[must_use]
     pub fn price_per_million_tokens(&self) -> Option<f64> {
@@ -155,10 +186,24 @@ impl Model {
         price.filter(|price| price.is_finite() && *price >= 0.0)
     }
 
+    /// Reads options as a database holds them, whose numbers may be longer and whose values deeper than a program's.
+    ///
+    /// # Errors
+    /// Numbers that a program cannot hold; values too deep.
+    pub fn read_options(&mut self, options: &str) -> Result<(), ModelError> {
+        self.options = serde_json::from_str(options).map_err(|e| {
+            ModelError::new(
+                format!("the options of model \"{}\" cannot be read: {e}", self.name),
+                "Numbers go to about 1e308, and values are at most 127 deep.",
+            )
+        })?;
+        Ok(())
+    }
+
     /// Checks a definition before it is stored.
     ///
-    /// Options of every model: `too_long` (`"truncate"`, the default, or `"fail"`) and `price_per_million_tokens` (US
-    /// dollars). Options of the HTTP providers: `headers` (object of strings: sent with each request), `body` (object:
+    /// Options of every model: `too_long` (`"truncate"`, the default, or `"fail"`), `metric` (`"cosine"`, the default,
+    /// `"inner_product"` or `"l2"`) and `price_per_million_tokens` (US dollars). Options of the HTTP providers: `headers` (object of strings: sent with each request), `body` (object:
     /// added to each request's JSON, with gemini to each text's), `document_prefix` and `query_prefix` (strings put
     /// before each text that is stored or searched for, as some models want), `send_dimensions` (boolean: whether the
     /// length of the vectors is asked for; without it only models that are known to shorten theirs are asked). Some have
@@ -249,6 +294,9 @@ mod tests {
             ("send_dimensions", Box::new(|m| m.options = json!({"send_dimensions": "yes"}))),
             ("too_long", Box::new(|m| m.options = json!({"too_long": "cut"}))),
             ("too_long", Box::new(|m| m.options = json!({"too_long": true}))),
+            ("metric", Box::new(|m| m.options = json!({"metric": "manhattan"}))),
+            ("metric", Box::new(|m| m.options = json!({"metric": "Cosine"}))),
+            ("metric", Box::new(|m| m.options = json!({"metric": null}))),
             ("price", Box::new(|m| m.options = json!({"price_per_million_tokens": -0.01}))),
             ("price", Box::new(|m| m.options = json!({"price_per_million_tokens": "0.02"}))),
             ("document_type", Box::new(|m| m.options = json!({"document_type": "passage"}))),
@@ -287,12 +335,19 @@ mod tests {
         assert_eq!((model.too_long(), model.price_per_million_tokens()), (TooLong::Truncate, Some(0.0)));
         model.options = json!({"price_per_million_tokens": -1});
         assert_eq!(model.price_per_million_tokens(), None);
+        assert_eq!(model.metric(), Metric::Cosine);
+        for (word, metric) in [("cosine", Metric::Cosine), ("inner_product", Metric::InnerProduct), ("l2", Metric::L2)]
+        {
+            model.options = json!({"metric": word});
+            model.validate().unwrap();
+            assert_eq!(model.metric(), metric);
+        }
     }
 
     #[test]
     fn the_built_in_model_has_the_options_of_every_model_and_no_more() {
         let mut model = Model::new("b", Provider::Local, "builtin", 256);
-        model.options = json!({"too_long": "fail", "price_per_million_tokens": 0});
+        model.options = json!({"too_long": "fail", "price_per_million_tokens": 0, "metric": "l2"});
         model.validate().unwrap();
         for options in [json!({"headers": {}}), json!({"query_prefix": "q"}), json!({"body": {}}), json!([])] {
             model.options = options;

@@ -175,9 +175,15 @@ impl Known {
         if self.pairs.binary_search(&entry.pair()).is_ok() {
             return Verdict::Right;
         }
+        let is_known = self.has_vector(entry) || self.rows.binary_search(&entry.row).is_ok();
+        if is_known { Verdict::Wrong } else { Verdict::Unknown }
+    }
+
+    /// Whether the vector is one that was written, for whichever text.
+    #[must_use]
+    pub fn has_vector(&self, entry: &Entry) -> bool {
         let of_vector = self.pairs.partition_point(|pair| pair >> 32 < u64::from(entry.vector));
-        let has_vector = self.pairs.get(of_vector).is_some_and(|pair| pair >> 32 == u64::from(entry.vector));
-        if has_vector || self.rows.binary_search(&entry.row).is_ok() { Verdict::Wrong } else { Verdict::Unknown }
+        self.pairs.get(of_vector).is_some_and(|pair| pair >> 32 == u64::from(entry.vector))
     }
 }
 
@@ -267,6 +273,7 @@ mod tests {
         // A vector from elsewhere: in a row that had one of ours, and in one that had not.
         assert_eq!(known.verdict(&entry("1", "new", &[4.0])), Verdict::Wrong);
         assert_eq!(known.verdict(&entry("3", "two", &[4.0])), Verdict::Unknown);
+        assert!(known.has_vector(&entry("1", "edited", &[3.0])) && !known.has_vector(&entry("1", "new", &[4.0])));
         assert_eq!(Known::default().verdict(&entry("1", "new", &[3.0])), Verdict::Unknown);
     }
 

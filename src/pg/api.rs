@@ -2,13 +2,19 @@
 //! as errors.
 
 use crate::pg::error::{Error, or_raise};
-use crate::pg::ffi::types::{Name, Vector};
-use crate::pg::{catalog, embed, enable, interface, models, reconcile, search, settings, usage, vectorizers};
+use crate::pg::ffi::answer::{Answer, Rows};
+use crate::pg::ffi::types::{Json, Name, Text, Vector};
+use crate::pg::search::Of;
+use crate::pg::search::rows::Request;
+use crate::pg::{
+    change, chunks, embed, enable, estimate, hybrid, interface, models, query, reconcile, search, settings, text_index,
+    usage, vectorizers,
+};
 use crate::worker::{drain, wait};
-use autoembed_core::InputKind;
+use autoembed_core::fusion::{self, Similarity};
 use pgrx::datum::{Date, Interval};
 use pgrx::prelude::*;
-use pgrx::{JsonB, pg_sys};
+use pgrx::{AnyNumeric, pg_sys};
 
 fn given<T>(value: Option<T>, name: &str) -> T {
     match value {
@@ -40,7 +46,7 @@ fn create_model(
     daily_token_budget: Option<i64>,
     max_concurrent_requests: Option<i32>,
     timeout: Option<Interval>,
-    options: Option<JsonB>,
+    options: Option<Json>,
 ) {
     or_raise(models::create(models::Definition {
         name: given(name, "name"),
@@ -121,15 +127,6 @@ fn enable(
     chunk_overlap: Option<i32>,
     chunk_table: Option<Name>,
 ) -> i32 {
-    let later = [
-        ("text_search", text_search.is_some()),
-        ("chunk_size", chunk_size.is_some()),
-        ("chunk_overlap", chunk_overlap.is_some()),
-        ("chunk_table", chunk_table.is_some()),
-    ];
-    if let Some((name, _)) = later.into_iter().find(|(_, is_given)| *is_given) {
-        Error::unsupported(format!("{name} is not supported by this version"), "Leave it out.").raise();
-    }
     or_raise(enable::enable(enable::Request {
         source: given(source, "source"),
         input: given(input, "input"),
@@ -140,6 +137,8 @@ fn enable(
         backfill: given(backfill, "backfill"),
         index: given(index, "index"),
         search_function: search_function.map(|name| name.0),
+        text_search: or_raise(text_search.map(text_index::configuration).transpose()),
+        chunks: or_raise(chunks::make::Request::read(chunk_size, chunk_overlap, chunk_table.map(|name| name.0))),
     }))
 }
 
@@ -159,23 +158,112 @@ fn resume(source: pg_sys::Oid, embedding: Name) {
 }
 
 #[pg_extern(sql = false)]
-fn embed(input: Option<String>, model: Option<String>) -> Option<Vector> {
-    let input = input?;
-    let model = or_raise(embed::model_for_caller(&model.unwrap_or_else(settings::default_model)));
-    let vector = or_raise(embed::vector_of(&input, model, InputKind::Query));
+fn set_model(source: Option<pg_sys::Oid>, model: Option<String>, embedding: Option<Name>) {
+    let (source, model, embedding) = (given(source, "source"), given(model, "model"), given(embedding, "embedding"));
+    or_raise(change::set_model(source, &model, &embedding.0));
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn estimate_cost(
+    source: Option<pg_sys::Oid>,
+    model: Option<String>,
+    embedding: Option<Name>,
+    input: Option<String>,
+) -> TableIterator<'static, (name!(rows, i64), name!(tokens, i64), name!(price, Option<AnyNumeric>))> {
+    let (source, embedding) = (given(source, "source"), given(embedding, "embedding"));
+    let cost = or_raise(estimate::cost(source, model, &embedding.0, input));
+    TableIterator::once((cost.rows, cost.tokens, cost.price))
+}
+
+#[pg_extern(sql = false)]
+fn embed(input: Option<Text>, model: Option<Text>) -> Option<Vector> {
+    let Text(input) = input?;
+    let model = model.map_or_else(settings::default_model, |model| model.0);
+    let vector = or_raise(embed::vector_for_caller(&input, &model));
     Some(Vector::new(&vector))
 }
 
 #[pg_extern(sql = false)]
 fn query_vector(vectorizer: i32, query: String) -> Vector {
-    let model = or_raise(search::model_of(vectorizer).and_then(|name| catalog::model(&name)));
-    Vector::new(&or_raise(embed::vector_of(&query, model, InputKind::Query)))
+    Vector::new(&or_raise(query::vector(vectorizer, &query)))
 }
 
 #[pg_extern(sql = false)]
-fn search_statement(vectorizer: Option<i32>, k: Option<i32>, filter: Option<JsonB>, mode: Option<String>) -> String {
-    let vectorizer = given(vectorizer, "vectorizer");
-    or_raise(search::statement(vectorizer, k, filter.as_ref().map(|f| &f.0), &given(mode, "mode")))
+#[allow(clippy::too_many_arguments)]
+fn search_rows(
+    vectorizer: Option<i32>,
+    query: Option<String>,
+    k: Option<i32>,
+    min_similarity: Option<f32>,
+    filter: Option<Json>,
+    mode: Option<String>,
+    made: Option<i64>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Rows {
+    let of = Of { id: given(vectorizer, "vectorizer"), made };
+    let request = Request { query, k, least: min_similarity, filter, mode: given(mode, "mode") };
+    let mut answer = or_raise(Answer::new(fcinfo).ok_or_else(|| {
+        Error::unsupported(
+            "search_rows() is called where its rows cannot be taken",
+            "Call the search function of the table, or write SELECT ... FROM autoembed.search_rows(...) AS found (...).",
+        )
+    }));
+    or_raise(search::rows::search(of, &request, &mut answer));
+    answer.done()
+}
+
+#[pg_extern(sql = false)]
+fn row_search_statement(vectorizer: Option<i32>, k: Option<i32>, filter: Option<Json>, made: Option<i64>) -> String {
+    let of = Of { id: given(vectorizer, "vectorizer"), made };
+    or_raise(search::row_statement(of, k, filter))
+}
+
+#[pg_extern(sql = false)]
+fn search_statement(
+    vectorizer: Option<i32>,
+    k: Option<i32>,
+    filter: Option<Json>,
+    mode: Option<String>,
+    made: Option<i64>,
+) -> String {
+    let of = Of { id: given(vectorizer, "vectorizer"), made };
+    or_raise(search::statement(of, k, filter, &given(mode, "mode")))
+}
+
+#[pg_extern(sql = false)]
+fn word_information(word: Option<String>, rows: Option<f64>, found: Option<i64>, looked_at: Option<f64>) -> f64 {
+    hybrid::word_information(&word.unwrap_or_default(), rows.unwrap_or(0.0), found.unwrap_or(0), looked_at)
+}
+
+#[pg_extern(sql = false)]
+fn words_matched(
+    information: Option<Vec<f64>>,
+    ranks: Option<Vec<f32>>,
+    length: Option<f64>,
+    usual_length: Option<f64>,
+) -> f64 {
+    let length = length.unwrap_or(0.0) / usual_length.filter(|usual| *usual > 0.0).unwrap_or(1.0);
+    fusion::matched(&hybrid::words(&information.unwrap_or_default(), &ranks.unwrap_or_default()), length)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn fused(
+    similarity: Option<f64>,
+    usual: Option<f64>,
+    best: Option<f64>,
+    information: Option<Vec<f64>>,
+    ranks: Option<Vec<f32>>,
+    matched: Option<f64>,
+    best_matched: Option<f64>,
+    rows: Option<f64>,
+) -> f64 {
+    let similarity = Similarity { own: similarity, usual: usual.unwrap_or(0.0), best: best.unwrap_or(1.0) };
+    let words = hybrid::words(&information.unwrap_or_default(), &ranks.unwrap_or_default());
+    let matched = (matched.unwrap_or(0.0), best_matched.unwrap_or(0.0));
+    let likeness = fusion::likeness(similarity);
+    likeness + fusion::credit(&words, matched, likeness, rows.unwrap_or(0.0))
 }
 
 #[pg_extern(sql = false)]

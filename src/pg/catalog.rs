@@ -3,11 +3,14 @@
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
+use crate::pg::ffi::version::Version;
 use crate::pg::ident::{qualified, quote};
 use crate::pg::interface;
+use autoembed_core::chunk::Sizes;
 use autoembed_core::rate::PerMinute;
 use autoembed_core::{Limits, Model, Provider};
-use pgrx::{JsonB, pg_sys};
+use pgrx::pg_sys;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// An input expression as it stands in statements: the line breaks keep a comment in it from swallowing what follows.
@@ -34,7 +37,7 @@ pub struct StoredModel {
 
 const MODEL: &str = "SELECT name, provider, COALESCE(model, name), dimensions, url, api_key_env, api_key_file, \
      max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, \
-     EXTRACT(epoch FROM timeout)::float8, options, \
+     EXTRACT(epoch FROM timeout)::float8, options::text, \
      requests_per_minute, tokens_per_minute, daily_token_budget FROM autoembed.models WHERE name = $1";
 
 /// The model called `name`.
@@ -43,7 +46,7 @@ const MODEL: &str = "SELECT name, provider, COALESCE(model, name), dimensions, u
 /// 42704 where there is none; as `interface::check`.
 pub fn model(name: &str) -> Result<StoredModel> {
     interface::check()?;
-    let found = as_extension(|| spi::query(MODEL, args![name.to_string()], Mode::Read, read_model));
+    let found = as_extension(|| spi::planned(MODEL, args![name.to_string()], Mode::Read, read_model));
     match found.into_iter().next() {
         Some(stored) => stored,
         None => Err(Error::missing(
@@ -51,6 +54,12 @@ pub fn model(name: &str) -> Result<StoredModel> {
             "See SELECT name FROM autoembed.models; a superuser adds one with autoembed.create_model().",
         )),
     }
+}
+
+/// Which version of its row the model called `name` has.
+pub fn version_of_model(name: &str) -> Option<Version> {
+    const SQL: &str = "SELECT tableoid, ctid, xmin FROM autoembed.models WHERE name = $1";
+    as_extension(|| spi::planned(SQL, args![name.to_string()], Mode::Read, |row| Version::read(row, 1))).pop().flatten()
 }
 
 /// The names of all models.
@@ -76,7 +85,9 @@ fn read_model(row: &Row) -> Result<StoredModel> {
     if let Some(seconds) = row.get::<f64>(12).filter(|s| *s > 0.0 && s.is_finite()) {
         model.timeout = Duration::from_secs_f64(seconds.min(3600.0));
     }
-    model.options = row.get::<JsonB>(13).map_or(serde_json::Value::Null, |json| json.0);
+    if let Some(options) = row.get::<String>(13) {
+        model.read_options(&options).map_err(|e| Error::argument(e.message, e.hint))?;
+    }
     Ok(StoredModel {
         model,
         api_key_env: row.get(6),
@@ -124,6 +135,8 @@ pub struct Table {
     pub key: Vec<KeyColumn>,
     /// With what names begin that stand beside it in statements: neither it nor a column of it is called so.
     pub prefix: String,
+    /// Policies may tell its readers apart.
+    pub has_row_security: bool,
 }
 
 impl Table {
@@ -140,7 +153,7 @@ impl Table {
 
 const TABLE: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relowner, c.relkind::text, c.relpersistence::text, \
      c.relispartition, (SELECT 'autoembed' || repeat('_', 1 + COALESCE(max(length(substring(x.name FROM '^autoembed(_+)'))), 0)) \
-       FROM (SELECT c.relname::text UNION ALL SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid) AS x (name)) \
+       FROM (SELECT c.relname::text UNION ALL SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid) AS x (name)), c.relrowsecurity \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
 /// The planner's estimate of a table's rows, by its size where it was never analysed. Waits for locks on the table.
@@ -158,7 +171,7 @@ const KEY: &str = "SELECT a.attname::text, quote_ident(n.nspname) || '.' || quot
 /// What the catalogue has of table `oid`; `None` where it is gone.
 pub fn table(oid: pg_sys::Oid) -> Option<Table> {
     as_extension(|| {
-        let mut table = spi::query(TABLE, args![oid], Mode::Read, |row| Table {
+        let mut table = spi::planned(TABLE, args![oid], Mode::Read, |row| Table {
             oid: row.get(1).unwrap_or(pg_sys::InvalidOid),
             schema: row.or_default(2),
             name: row.or_default(3),
@@ -168,10 +181,11 @@ pub fn table(oid: pg_sys::Oid) -> Option<Table> {
             is_partition: row.or_default(7),
             key: Vec::new(),
             prefix: row.or_default(8),
+            has_row_security: row.or_default(9),
         })
         .into_iter()
         .next()?;
-        table.key = spi::query(KEY, args![oid], Mode::Read, |row| KeyColumn {
+        table.key = spi::planned(KEY, args![oid], Mode::Read, |row| KeyColumn {
             name: row.or_default(1),
             type_name: row.or_default(2),
             type_oid: row.get(3).unwrap_or(pg_sys::InvalidOid),
@@ -237,17 +251,55 @@ pub fn may_read(role: pg_sys::Oid, table: pg_sys::Oid, column: Option<&str>) -> 
     as_extension(|| spi::planned(SQL, &args, Mode::Read, |row| row.or_default::<bool>(1))).first() == Some(&true)
 }
 
+/// Whether `role` may read a table with what the server keeps of its rows, for which grants on columns are not enough.
+pub fn may_read_all(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    const SQL: &str = "SELECT has_table_privilege($1, $2, 'SELECT')";
+    as_extension(|| spi::planned(SQL, args![role, table], Mode::Read, |row| row.or_default::<bool>(1))).first()
+        == Some(&true)
+}
+
+/// Whether `role` may name what is in a schema.
+pub fn may_use(role: pg_sys::Oid, schema: &str) -> bool {
+    const SQL: &str = "SELECT has_schema_privilege($1, $2, 'USAGE')";
+    as_extension(|| spi::planned(SQL, args![role, schema.to_string()], Mode::Read, |row| row.or_default::<bool>(1)))
+        .first()
+        == Some(&true)
+}
+
 /// Whether `role` may have a model that makes requests work for it: EXECUTE on embed() was granted to it, not just to PUBLIC,
 /// or it may read the vectors of a table that the model embeds, and could search there.
 pub fn may_call(role: pg_sys::Oid, model: &str) -> bool {
     const SQL: &str = "SELECT EXISTS (SELECT FROM pg_proc p CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) a \
            WHERE p.oid = 'autoembed.embed(text, text)'::regprocedure AND a.privilege_type = 'EXECUTE' AND a.grantee <> 0 \
              AND pg_has_role($1, a.grantee, 'USAGE')) \
-         OR EXISTS (SELECT FROM autoembed.vectorizer v JOIN pg_attribute e ON e.attrelid = v.source AND NOT e.attisdropped \
-           AND CASE WHEN v.source = v.source_oid THEN e.attnum = v.embedding_attnum ELSE e.attname = v.embedding END \
+         OR EXISTS (SELECT FROM autoembed.vectorizer v JOIN pg_attribute e ON e.attrelid = COALESCE(v.chunk_table, v.source) AND NOT e.attisdropped \
+           AND CASE WHEN EXISTS (SELECT FROM autoembed.numbered n WHERE n.vectorizer_id = v.id) THEN e.attnum = v.embedding_attnum ELSE e.attname = v.embedding END \
            WHERE v.model = $2 AND has_column_privilege($1, e.attrelid, e.attnum, 'SELECT'))";
     let args = args![role, model.to_string()];
     as_extension(|| spi::planned(SQL, args, Mode::Read, |row| row.or_default::<bool>(1))).first() == Some(&true)
+}
+
+/// Whether a table that the model embeds has row security.
+pub fn is_under_policies(model: &str) -> bool {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer v JOIN pg_class c ON c.oid = v.source WHERE v.model = $1 AND c.relrowsecurity)";
+    as_extension(|| spi::planned(SQL, args![model.to_string()], Mode::Read, |row| row.or_default::<bool>(1))).first()
+        == Some(&true)
+}
+
+/// Of these tables, those that the caller may read, and of which no policy hides rows from him.
+pub fn all_of_whose_rows_are_seen(tables: Vec<pg_sys::Oid>) -> HashSet<pg_sys::Oid> {
+    // Asked as the caller, under his search_path.
+    const SQL: &str = "SELECT t FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS u (t) WHERE autoembed.sees_all_rows(u.t::pg_catalog.regclass)";
+    spi::query(SQL, args![tables], Mode::Read, |row| row.get(1)).into_iter().flatten().collect()
+}
+
+/// Where a vectorizer's pieces are, and how texts are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// The chunk table.
+    pub table: pg_sys::Oid,
+    /// The sizes of pieces.
+    pub sizes: Sizes,
 }
 
 /// A vectorizer as it is stored, with the names that its columns have now.
@@ -277,19 +329,45 @@ pub struct Vectorizer {
     pub index_method: String,
     /// Dimensions that the target column is limited to; -1: any.
     pub column_dimensions: i32,
-    /// It came from a dump, and [`repair`] has not yet found its columns again.
+    /// It came from a dump, and [`crate::pg::repair`] has not yet numbered its columns.
     pub is_restored: bool,
     /// The generated search function, where it is.
     pub search_function: Option<(String, String)>,
+    /// The qualified name of the text search configuration, where hybrid searches are wanted.
+    pub text_search: Option<String>,
+    /// Texts go in pieces: the target column is one of the chunk table.
+    pub chunks: Option<Chunks>,
+    /// When it was made, in microseconds: with its id it is told from every other one, also of another database.
+    pub made: i64,
 }
 
-const VECTORIZER: &str = "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
+impl Vectorizer {
+    /// The table with its vectors.
+    pub fn vectors_in(&self) -> pg_sys::Oid {
+        self.chunks.map_or(self.source, |chunks| chunks.table)
+    }
+}
+
+// Where a dump has brought it, names lead to the columns, until they are numbered again: see `crate::pg::repair`.
+macro_rules! of_vectorizers {
+    ($which:literal) => {
+        concat!(
+            "SELECT v.id, v.source::oid, e.attname::text, i.attname::text, v.input, v.input_attnum IS NULL, \
      v.input_path, v.model, v.on_change, (EXTRACT(epoch FROM v.delay) * 1000)::float8, v.index_method, \
-     v.search_schema::text, v.search_function::text, COALESCE(e.atttypmod, -1), v.source <> v.source_oid \
-     FROM autoembed.vectorizer v \
-     LEFT JOIN pg_attribute e ON e.attrelid = v.source AND e.attnum = v.embedding_attnum AND NOT e.attisdropped \
+     v.search_schema::text, v.search_function::text, COALESCE(e.atttypmod, -1), n.vectorizer_id IS NULL, v.text_search, \
+     v.chunk_table::oid, v.chunk_size, v.chunk_overlap, (EXTRACT(epoch FROM v.created_at) * 1000000)::bigint \
+     FROM autoembed.vectorizer v LEFT JOIN autoembed.numbered n ON n.vectorizer_id = v.id \
+     LEFT JOIN pg_attribute e ON e.attrelid = COALESCE(v.chunk_table, v.source) AND NOT e.attisdropped \
+       AND e.attnum = CASE WHEN n.vectorizer_id IS NOT NULL THEN v.embedding_attnum ELSE \
+         (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = COALESCE(v.chunk_table, v.source) AND a.attname = v.embedding) END \
        AND e.atttypid = (SELECT t.oid FROM pg_extension x JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector') \
-     LEFT JOIN pg_attribute i ON i.attrelid = v.source AND i.attnum = v.input_attnum AND NOT i.attisdropped ";
+     LEFT JOIN pg_attribute i ON i.attrelid = v.source AND NOT i.attisdropped \
+       AND i.attnum = CASE WHEN n.vectorizer_id IS NOT NULL OR v.input_attnum IS NULL THEN v.input_attnum ELSE \
+         (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.input) END ",
+            $which
+        )
+    };
+}
 
 fn read_vectorizer(row: &Row) -> Vectorizer {
     let is_expression: bool = row.or_default(6);
@@ -313,63 +391,44 @@ fn read_vectorizer(row: &Row) -> Vectorizer {
         search_function: row.get(12).zip(row.get(13)),
         column_dimensions: row.or_default(14),
         is_restored: row.or_default(15),
+        text_search: row.get(16),
+        chunks: row.get::<pg_sys::Oid>(17).map(|table| Chunks {
+            table,
+            sizes: Sizes { size: row.or_default::<i32>(18) as usize, overlap: row.or_default::<i32>(19) as usize },
+        }),
+        made: row.or_default(20),
     }
 }
 
 /// All vectorizers whose tables are there.
 pub fn vectorizers() -> Vec<Vectorizer> {
     as_extension(|| {
-        let sql = format!("{VECTORIZER} JOIN pg_class c ON c.oid = v.source ORDER BY v.id");
-        spi::query(&sql, &[], Mode::Write, read_vectorizer)
+        const SQL: &str = of_vectorizers!("JOIN pg_class c ON c.oid = v.source ORDER BY v.id");
+        spi::planned(SQL, &[], Mode::Write, read_vectorizer)
     })
 }
 
 /// The vectorizer `id`, where it is there.
 pub fn vectorizer(id: i32) -> Option<Vectorizer> {
-    as_extension(|| {
-        let sql = format!("{VECTORIZER} WHERE v.id = $1");
-        spi::first(&sql, args![id], Mode::Read, read_vectorizer)
-    })
+    by_id(id, Mode::Read)
+}
+
+fn by_id(id: i32, mode: Mode) -> Option<Vectorizer> {
+    const SQL: &str = of_vectorizers!("WHERE v.id = $1");
+    as_extension(|| spi::planned(SQL, args![id], mode, read_vectorizer)).pop()
+}
+
+/// The vectorizer `id` as it is at this moment, whatever the transaction has seen of it before.
+pub fn now(id: i32) -> Option<Vectorizer> {
+    by_id(id, Mode::Write)
 }
 
 /// The vectorizer of `table` whose target column is called `embedding` now.
 pub fn find(table: pg_sys::Oid, embedding: &str) -> Option<Vectorizer> {
     as_extension(|| {
-        let sql = format!("{VECTORIZER} WHERE v.source = $1 AND COALESCE(e.attname, v.embedding) = $2");
-        spi::first(&sql, args![table, embedding.to_string()], Mode::Write, read_vectorizer)
+        const SQL: &str = of_vectorizers!("WHERE v.source = $1 AND COALESCE(e.attname, v.embedding) = $2");
+        spi::planned(SQL, args![table, embedding.to_string()], Mode::Write, read_vectorizer).pop()
     })
-}
-
-/// Brings stored names and column numbers together again: after a rename the number leads, after a dump was restored (the
-/// table has another oid) the name does. Removes what belongs to tables that are gone.
-pub fn repair() {
-    const RESTORED: &str = "UPDATE autoembed.vectorizer v SET source_oid = v.source, \
-         embedding_attnum = COALESCE((SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = v.source AND a.attname = v.embedding), 0), \
-         input_attnum = CASE WHEN v.input_attnum IS NULL THEN NULL ELSE COALESCE((SELECT a.attnum FROM pg_attribute a \
-             WHERE a.attrelid = v.source AND a.attname = v.input), 0) END WHERE v.source <> v.source_oid";
-    const RENAMED: &str = "UPDATE autoembed.vectorizer v SET embedding = e.attname, input = COALESCE(i.attname::text, v.input) \
-         FROM autoembed.vectorizer w JOIN pg_attribute e ON e.attrelid = w.source AND e.attnum = w.embedding_attnum AND NOT e.attisdropped \
-         LEFT JOIN pg_attribute i ON i.attrelid = w.source AND i.attnum = w.input_attnum AND NOT i.attisdropped \
-         WHERE v.id = w.id AND w.source = w.source_oid AND (v.embedding <> e.attname OR v.input <> COALESCE(i.attname::text, v.input))";
-    const GONE: &str =
-        "DELETE FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.source)";
-    as_extension(|| {
-        spi::execute(RESTORED, &[]);
-        spi::execute(RENAMED, &[]);
-        if spi::execute(GONE, &[]) > 0 {
-            remove_orphans();
-        }
-    });
-}
-
-/// Removes work of vectorizers that are no more.
-pub fn remove_orphans() {
-    for table in ["job", "failed", "embedded", "backfill", "request", "vectorizer_state"] {
-        let sql = format!(
-            "DELETE FROM autoembed.{table} x WHERE NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.id = x.vectorizer_id)"
-        );
-        spi::execute(&sql, &[]);
-    }
 }
 
 /// pgvector in this database: its schema and the oid of its type.
@@ -381,6 +440,8 @@ pub struct Pgvector {
     pub type_oid: pg_sys::Oid,
     /// Its version has iterative index scans (0.8 and later).
     pub iterative_scans: bool,
+    /// Its version has the type `halfvec` (0.7 and later).
+    pub has_halfvec: bool,
 }
 
 /// Where pgvector is.
@@ -390,8 +451,8 @@ pub struct Pgvector {
 pub fn pgvector() -> Result<Pgvector> {
     const SQL: &str = "SELECT n.nspname::text, t.oid, x.extversion FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace \
          JOIN pg_type t ON t.typnamespace = x.extnamespace AND t.typname = 'vector' WHERE x.extname = 'vector'";
-    let found = as_extension(|| {
-        spi::first(SQL, &[], Mode::Read, |row| {
+    let mut found = as_extension(|| {
+        spi::planned(SQL, &[], Mode::Read, |row| {
             let version: String = row.or_default(3);
             let mut parts = version.split('.').map(|p| p.parse::<u32>().unwrap_or(0));
             let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -399,10 +460,13 @@ pub fn pgvector() -> Result<Pgvector> {
                 schema: row.or_default(1),
                 type_oid: row.get(2).unwrap_or(pg_sys::InvalidOid),
                 iterative_scans: number >= (0, 8),
+                has_halfvec: number >= (0, 7),
             }
         })
     });
-    found.ok_or_else(|| Error::state("pgvector is not installed in this database", "Run CREATE EXTENSION vector."))
+    found
+        .pop()
+        .ok_or_else(|| Error::state("pgvector is not installed in this database", "Run CREATE EXTENSION vector."))
 }
 
 /// Whether role `role` has the rights of an owner of `table`.

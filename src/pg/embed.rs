@@ -4,13 +4,14 @@ use crate::pg::cache;
 use crate::pg::call::{self, Called, Endpoint};
 use crate::pg::catalog::{self, StoredModel};
 use crate::pg::error::{Error, Result, of_failure};
+use crate::pg::ffi::settings::made_up;
 use crate::pg::ffi::{process, rights};
 use crate::pg::{settings, usage};
 use autoembed_core::batch::{estimate_tokens, truncate};
 use autoembed_core::learned::shorter;
 use autoembed_core::model::TooLong;
 use autoembed_core::usage::{Usage, cost, may_have_cost};
-use autoembed_core::{Action, Answer, Failure, InputKind};
+use autoembed_core::{Action, Answer, Failure, InputKind, hash};
 use autoembed_http::Pool;
 use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -35,18 +36,28 @@ pub fn model_for_caller(name: &str) -> Result<StoredModel> {
     Ok(stored)
 }
 
+/// The vector of a search text by the model called `name`.
+///
+/// # Errors
+/// As [`model_for_caller`] and [`vector_of`].
+pub fn vector_for_caller(text: &str, name: &str) -> Result<Vec<f32>> {
+    let stored = model_for_caller(name)?;
+    let under_policies = !made_up().is_empty() && catalog::is_under_policies(name);
+    vector_of(text, stored, InputKind::Query, under_policies)
+}
+
 /// The vector of one text by a model, from memory where this user asked for it before. That the caller may call it has been
-/// looked at.
+/// looked at. `under_policies`: it is for a table whose policies tell users apart.
 ///
 /// # Errors
 /// Bad input, a budget that is used up, and all that calling the model can bring.
-pub fn vector_of(text: &str, mut stored: StoredModel, kind: InputKind) -> Result<Vec<f32>> {
+pub fn vector_of(text: &str, mut stored: StoredModel, kind: InputKind, under_policies: bool) -> Result<Vec<f32>> {
     if text.trim().is_empty() {
         return Err(Error::argument("there is no text to embed", "Give at least one word."));
     }
     let name = stored.model.name.clone();
     let text = fitting(text, &stored, kind)?;
-    let key = (rights::current_user(), autoembed_core::hash::cache_key(&stored.model, kind, text));
+    let key = (rights::current_user(), memory_key(&stored, kind, text, under_policies));
     if let Some(vector) = cache::get(&key) {
         usage::note(&name, Usage { cache_hits: 1, ..Usage::default() });
         return Ok(vector);
@@ -68,6 +79,19 @@ pub fn vector_of(text: &str, mut stored: StoredModel, kind: InputKind) -> Result
     let vector = answer.vectors.data;
     cache::put(key, &vector);
     Ok(vector)
+}
+
+/// Under what a vector is remembered, for one role. Policies may tell users apart by settings (`app.user_id`) under one role, as servers do
+/// that take a session from a pool for each request: by the time of an answer nobody is to tell what another of them has asked for.
+fn memory_key(stored: &StoredModel, kind: InputKind, text: &str, under_policies: bool) -> [u8; 32] {
+    let mut key = hash::cache_key(&stored.model, kind, text);
+    let settings = if under_policies { made_up() } else { String::new() };
+    if !settings.is_empty() {
+        for (byte, other) in key.iter_mut().zip(hash::text_hash(&settings)) {
+            *byte ^= other;
+        }
+    }
+    key
 }
 
 /// One text; a text that the server calls too long is cut, a few times, where the model's options let it be.

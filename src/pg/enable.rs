@@ -2,20 +2,23 @@
 //! the caller, who owns the table; writes the catalogue as the extension.
 
 use crate::pg::catalog::{self, Pgvector, StoredModel, Table, Vectorizer};
+use crate::pg::chunks;
+use crate::pg::distance::Distance;
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::catch::subtransaction;
-use crate::pg::ffi::rights::{as_extension, current_user, with_path};
-use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::rights::{as_extension, current_user, for_owner_in_session};
+use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::{locks, parse, utility};
-use crate::pg::ident::{as_column, derived, qualified, quote};
-use crate::pg::{interface, search, settings, source, vectorizers, wake};
+use crate::pg::ident::{as_column, quote};
+use crate::pg::queue::Why;
+use crate::pg::text_index::{self, Configuration};
+use crate::pg::{change, index, interface, published, search, settings, source, vectorizers, wake};
 use pgrx::datum::Interval;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Tables with fewer rows get their index at once, the others after the backfill.
-const SMALL_TABLE: i64 = 10_000;
-/// Most dimensions that an index over `vector` takes.
-pub const MAX_INDEXED_DIMENSIONS: usize = 2000;
+mod store;
+
+use store::store;
 
 /// What enable() was given.
 pub struct Request {
@@ -37,6 +40,10 @@ pub struct Request {
     pub index: String,
     /// Name of the search function; `None`: derived from the table's.
     pub search_function: Option<String>,
+    /// The text search configuration; `None`: no hybrid searches.
+    pub text_search: Option<Configuration>,
+    /// How texts are cut into pieces; `None`: they are embedded whole.
+    pub chunks: Option<chunks::make::Request>,
 }
 
 /// Makes a vectorizer, or finds that it is there with the same arguments; its id.
@@ -47,28 +54,50 @@ pub fn enable(request: Request) -> Result<i32> {
     check_arguments(&request)?;
     let table = owned_table(request.source)?;
     check_table(&table)?;
+    if request.chunks.is_some() && request.text_search.is_some() {
+        return Err(Error::unsupported(
+            "text_search is not supported where texts go in chunks",
+            "Leave out text_search, or chunk_size.",
+        ));
+    }
     let stored = catalog::model(&request.model.clone().unwrap_or_else(settings::default_model))?;
     let pgvector = catalog::pgvector()?;
-    locks::lock_table(table.oid, column(table.oid, &request.embedding).is_none());
+    let adds_column = request.chunks.is_none() && column(table.oid, &request.embedding).is_none();
+    locks::lock_table(table.oid, adds_column || !vectorizers::strange_triggers(&table, None).is_empty());
     let path = resolved_path();
-    let input = read_input(&table, &request, &path)?;
+    // With pieces the target column is in another table.
+    let target = Some(request.embedding.as_str()).filter(|_| request.chunks.is_none());
+    let input = read_input(&table, &request.input, target, &path)?;
     if let Some(existing) = catalog::find(table.oid, &request.embedding) {
-        return same_as(&existing, &request, &stored, &input);
+        return same_as(&existing, &request, &stored, &input, &table);
     }
-    let attnum = embedding_column(&table, &request.embedding, &stored, &pgvector)?;
-    let id = store(&request, &stored, &input, attnum, path)?;
-    make_triggers(&table, &request, &input, id)?;
+    text_index::check(&table, request.text_search.as_ref(), &input, &path)?;
+    // Where the vectors will be.
+    let (vectors, why) = match &request.chunks {
+        Some(chunks) => chunks::make::begin(chunks, &table, &request.embedding, &stored, &pgvector)?,
+        None => (table.clone(), Why::Missing),
+    };
+    let attnum = embedding_column(&vectors, &request.embedding, &stored, &pgvector)?;
+    let id = store(&request, &stored, &input, &vectors, attnum, path)?;
+    make_triggers(&table, &request.on_change, millis(request.delay)?, &input, id, request.chunks.is_some())?;
     let made = catalog::find(table.oid, &request.embedding)
         .ok_or_else(|| Error::state("the vectorizer is gone", "Call enable() again."))?;
-    search::create(&table, &made, &pgvector, request.search_function.as_deref())?;
+    search::functions::create(&table, &made, &pgvector, request.search_function.as_deref())?;
     let last_key = source::last_key(&table);
     let rows_there = last_key.is_some();
     if let Some(end) = last_key.filter(|_| request.backfill) {
-        vectorizers::start_backfill(id, &table, end, false);
+        vectorizers::start_backfill(id, &table, end, why);
     }
     if request.index == "auto" {
-        index(&table, &request.embedding, &stored, &pgvector, id, rows_there)?;
+        let vectors_there = rows_there && (request.backfill || request.chunks.is_none());
+        let is_large = || {
+            let has_many = |chunks: &chunks::make::Request| chunks.estimated(table.oid) >= index::SMALL_TABLE;
+            request.chunks.as_ref().is_some_and(has_many) || !index::is_small(&table)
+        };
+        let distance = Distance::new(&stored.model, made.column_dimensions, &pgvector);
+        index::begin(&vectors, &made, &distance, vectors_there && is_large());
     }
+    text_index::make(&table, &made, rows_there);
     wake::at_commit();
     Ok(id)
 }
@@ -85,7 +114,7 @@ fn check_arguments(request: &Request) -> Result<()> {
     if !matches!(request.index.as_str(), "auto" | "none") {
         return Err(Error::argument(
             format!("index cannot be \"{}\"", request.index),
-            "Use 'auto' (an HNSW index for cosine distance) or 'none'.",
+            "Use 'auto' (an HNSW index for the model's metric) or 'none'.",
         ));
     }
     for name in [Some(&request.embedding), request.search_function.as_ref()].into_iter().flatten() {
@@ -125,7 +154,11 @@ pub fn owned_table(oid: pg_sys::Oid) -> Result<Table> {
     Ok(table)
 }
 
-fn check_table(table: &Table) -> Result<()> {
+/// That a table can have vectors of its rows.
+///
+/// # Errors
+/// 42809, 0A000, 42501 or 55000: what it is instead.
+pub fn check_table(table: &Table) -> Result<()> {
     let wrong = |what: &str, hint: &str| {
         Err(Error::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" {what}", table.name), hint))
     };
@@ -174,7 +207,8 @@ pub struct Input {
     pub reads: Vec<String>,
 }
 
-fn column(table: pg_sys::Oid, name: &str) -> Option<(i16, pg_sys::Oid, i32, bool)> {
+/// A column of a table: its number, type, type modifier, and whether it is generated.
+pub fn column(table: pg_sys::Oid, name: &str) -> Option<(i16, pg_sys::Oid, i32, bool)> {
     const SQL: &str = "SELECT attnum, atttypid, atttypmod, attgenerated <> '' FROM pg_attribute \
          WHERE attrelid = $1 AND attname = $2 AND attnum > 0 AND NOT attisdropped";
     as_extension(|| {
@@ -186,17 +220,21 @@ fn column(table: pg_sys::Oid, name: &str) -> Option<(i16, pg_sys::Oid, i32, bool
 
 /// The schemas in which names are looked up now. As text it is the same to every role: `"$user"` is what it is to the caller,
 /// and what is not there, or not for him, is left out. Temporary objects are his session's, and no part of it.
-fn resolved_path() -> String {
+pub fn resolved_path() -> String {
     const SQL: &str = "SELECT s::pg_catalog.text, pg_catalog.quote_ident(s::pg_catalog.text) FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) s";
     let all = spi::query(SQL, &[], Mode::Read, |row| (row.or_default::<String>(1), row.or_default::<String>(2)));
     let lasting = all.into_iter().filter(|(name, _)| !name.starts_with("pg_temp_") && name != "$user");
     lasting.map(|(_, quoted)| quoted).collect::<Vec<_>>().join(", ")
 }
 
-fn read_input(table: &Table, request: &Request, path: &str) -> Result<Input> {
-    let as_name = as_column(&request.input).map(|name| (column(table.oid, &name), name));
+/// Reads the input `given` for the target column `embedding`, where that is one of the table.
+///
+/// # Errors
+/// What is wrong with it, with its SQLSTATE and hint.
+pub fn read_input(table: &Table, given: &str, embedding: Option<&str>, path: &str) -> Result<Input> {
+    let as_name = as_column(given).map(|name| (column(table.oid, &name), name));
     if let Some((Some((attnum, ..)), name)) = as_name {
-        if name == request.embedding {
+        if Some(name.as_str()) == embedding {
             return Err(Error::argument("the input is the target column itself", "Name the column with the text."));
         }
         return Ok(Input { sql: quote(&name), attnum: Some(attnum), reads: vec![name.clone()], stored: name });
@@ -208,17 +246,17 @@ fn read_input(table: &Table, request: &Request, path: &str) -> Result<Input> {
             "The input is the name of a column or an SQL expression over the row; names are folded to lower case unless quoted.",
         ));
     }
-    if request.input.trim().is_empty() {
+    if given.trim().is_empty() {
         return Err(Error::argument(
             "the input is empty",
             "Name the column with the text, or give an SQL expression over the row.",
         ));
     }
-    let statement =
-        format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(&request.input), table.source_sql());
+    let statement = format!("SELECT ({})::pg_catalog.text FROM {}", catalog::expression_sql(given), table.source_sql());
     let hint =
         "The input is the name of a column or one SQL expression over the row, for instance title || E'\\n' || body.";
-    let analysed = subtransaction(|| with_path(path, || parse::analyse(&statement, table.oid)))
+    // What the owner has put behind the literals and operators of it runs while it is read, too.
+    let analysed = subtransaction(|| for_owner_in_session(table.owner, path, || parse::analyse(&statement, table.oid)))
         .map_err(|caught| Error::new(caught.code, caught.message, caught.hint.unwrap_or_else(|| hint.to_string())))?;
     let expression = analysed.ok_or_else(|| {
         Error::argument("the input is not one SQL expression over the row", "For instance title || E'\\n' || body.")
@@ -235,22 +273,23 @@ fn read_input(table: &Table, request: &Request, path: &str) -> Result<Input> {
             "It would give another text each time it is read; use functions that are IMMUTABLE or STABLE.",
         ));
     }
-    let reads = columns_read(table, &expression, &request.embedding)?;
-    Ok(Input { stored: request.input.clone(), sql: catalog::expression_sql(&request.input), attnum: None, reads })
+    let reads = columns_read(table, &expression, embedding)?;
+    Ok(Input { stored: given.to_string(), sql: catalog::expression_sql(given), attnum: None, reads })
 }
 
-fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) -> Result<Vec<String>> {
+fn columns_read(table: &Table, expression: &parse::Expression, embedding: Option<&str>) -> Result<Vec<String>> {
     const ALL: &str = "SELECT a.attnum, a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
-         AND NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.source = a.attrelid AND v.embedding_attnum = a.attnum) ORDER BY 1";
+         AND NOT EXISTS (SELECT FROM autoembed.vectorizer v WHERE v.source = a.attrelid AND v.chunk_table IS NULL \
+           AND CASE WHEN EXISTS (SELECT FROM autoembed.numbered n WHERE n.vectorizer_id = v.id) THEN v.embedding_attnum = a.attnum ELSE v.embedding = a.attname END) ORDER BY 1";
     let all: Vec<(i16, String)> =
         as_extension(|| spi::query(ALL, args![table.oid], Mode::Write, |row| (row.or_default(1), row.or_default(2))));
     let whole_row = expression.columns.contains(&0);
     let reads: Vec<String> = all
         .into_iter()
-        .filter(|(attnum, name)| (whole_row && name != embedding) || expression.columns.contains(attnum))
+        .filter(|(attnum, name)| (whole_row && Some(name.as_str()) != embedding) || expression.columns.contains(attnum))
         .map(|(_, name)| name)
         .collect();
-    if !whole_row && reads.iter().any(|name| name == embedding) {
+    if !whole_row && reads.iter().any(|name| Some(name.as_str()) == embedding) {
         return Err(Error::argument("the input reads the target column", "A vector cannot be made from itself."));
     }
     if reads.is_empty() {
@@ -262,17 +301,32 @@ fn columns_read(table: &Table, expression: &parse::Expression, embedding: &str) 
     Ok(reads)
 }
 
-fn same_as(existing: &Vectorizer, request: &Request, stored: &StoredModel, input: &Input) -> Result<i32> {
-    const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::float8";
-    let delay_ms =
-        as_extension(|| spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<f64>(1)))
-            .unwrap_or(0.0);
+fn same_as(
+    existing: &Vectorizer,
+    request: &Request,
+    stored: &StoredModel,
+    input: &Input,
+    table: &Table,
+) -> Result<i32> {
+    let delay = millis(request.delay)?;
+    let same_pieces = match (&existing.chunks, &request.chunks) {
+        (Some(there), Some(wanted)) => {
+            let name = catalog::table(there.table).map(|table| table.name);
+            // It keeps its name when the source gets another.
+            there.sizes == wanted.sizes
+                && name.is_some_and(|name| wanted.table.as_ref().is_none_or(|given| *given == name))
+        }
+        (there, wanted) => there.is_none() && wanted.is_none(),
+    };
     let function = existing.search_function.as_ref().map(|(_, name)| name.as_str());
-    let same = existing.input.as_deref() == Some(input.sql.as_str())
+    let same = !change::is_second(existing.id)
+        && existing.input.as_deref() == Some(input.sql.as_str())
         && existing.model == stored.model.name
         && existing.on_change == request.on_change
-        && existing.delay.as_millis() as f64 == delay_ms
+        && i64::try_from(existing.delay.as_millis()) == Ok(delay)
         && existing.index_method == request.index
+        && text_index::is_of(table, existing, request.text_search.as_ref())
+        && same_pieces
         && request.search_function.as_deref().is_none_or(|name| Some(name) == function);
     if same {
         return Ok(existing.id);
@@ -303,42 +357,8 @@ fn embedding_column(table: &Table, name: &str, stored: &StoredModel, pgvector: &
         }
         return Ok(attnum);
     }
-    let type_sql = qualified(&pgvector.schema, "vector");
-    spi::execute(&format!("ALTER TABLE {} ADD COLUMN {} {type_sql}({dimensions})", table.sql(), quote(name)), &[]);
-    column(table.oid, name).map(|(attnum, ..)| attnum).ok_or_else(|| {
+    published::add_column(table, name, &pgvector.schema, stored.model.dimensions).ok_or_else(|| {
         Error::state(format!("column \"{name}\" could not be added"), "Add it by hand and call enable() again.")
-    })
-}
-
-fn store(request: &Request, stored: &StoredModel, input: &Input, attnum: i16, path: String) -> Result<i32> {
-    // The lock on the model is what a foreign key would take: drop_model() waits for it.
-    const SQL: &str = "INSERT INTO autoembed.vectorizer (source, source_oid, embedding, embedding_attnum, input, input_attnum, input_path, \
-         model, on_change, delay, index_method) SELECT $1, $1, $2, $3, $4, $5, $6, m.name, $8, $9, $10 \
-         FROM autoembed.models m WHERE m.name = $7 FOR KEY SHARE RETURNING id";
-    as_extension(|| {
-        spi::first(
-            SQL,
-            &[
-                Arg::new(request.source),
-                Arg::new(request.embedding.clone()),
-                Arg::new(attnum),
-                Arg::new(input.stored.clone()),
-                Arg::new::<i16>(input.attnum),
-                Arg::new(path),
-                Arg::new(stored.model.name.clone()),
-                Arg::new(request.on_change.clone()),
-                Arg::new(request.delay),
-                Arg::new(request.index.clone()),
-            ],
-            Mode::Write,
-            |row| row.or_default(1),
-        )
-    })
-    .ok_or_else(|| {
-        Error::missing(
-            format!("model \"{}\" was dropped just now", stored.model.name),
-            "Call enable() with another model.",
-        )
     })
 }
 
@@ -348,17 +368,31 @@ pub fn trigger_names(id: i32) -> [String; 3] {
     [format!("autoembed_{id}_insert"), format!("autoembed_{id}_update"), format!("~autoembed_{id}_clear")]
 }
 
-fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Result<()> {
-    const DELAY: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::bigint";
-    let delay =
-        as_extension(|| spi::first(DELAY, &[Arg::new(request.delay)], Mode::Read, |row| row.or_default::<i64>(1)))
-            .unwrap_or(0);
+fn millis(delay: Interval) -> Result<i64> {
+    const SQL: &str = "SELECT (EXTRACT(epoch FROM $1) * 1000)::bigint";
+    let delay = as_extension(|| spi::first(SQL, args![delay], Mode::Read, |row| row.or_default::<i64>(1))).unwrap_or(0);
     if delay < 0 {
         return Err(Error::argument(
             "delay is negative",
             "Give the time that a row is left to settle, for instance '5 s'.",
         ));
     }
+    Ok(delay)
+}
+
+/// Makes the triggers of vectorizer `id`; `delay` in milliseconds.
+///
+/// # Errors
+/// 0A000 where vectors are to be cleared when a generated column changes.
+pub fn make_triggers(
+    table: &Table,
+    on_change: &str,
+    delay: i64,
+    input: &Input,
+    id: i32,
+    in_pieces: bool,
+) -> Result<()> {
+    vectorizers::drop_named(table, vectorizers::strange_triggers(table, Some(id)));
     let [insert, update, clear] = trigger_names(id);
     let name = table.sql();
     // A transition table makes one call a statement; only row triggers are there for partitions.
@@ -374,7 +408,7 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
         }
     }
     let row_changed = changed(&watched);
-    if request.on_change == "clear" {
+    if on_change == "clear" && !in_pieces {
         const GENERATED: &str = "SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1 AND a.attgenerated <> '' AND a.attname = ANY ($2) LIMIT 1";
         let found = as_extension(|| {
             spi::first(GENERATED, args![table.oid, input.reads.clone()], Mode::Write, |row| row.or_default::<String>(1))
@@ -391,10 +425,12 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
         &[],
     );
     let mut made = vec![insert, update];
-    if request.on_change == "clear" {
+    if on_change == "clear" {
+        // Pieces go when the row has been changed; a vector goes with the change.
+        let when = if in_pieces { "AFTER" } else { "BEFORE" };
         spi::execute(
             &format!(
-                "CREATE TRIGGER {} BEFORE UPDATE ON {name} FOR EACH ROW WHEN ({text_changed}) EXECUTE FUNCTION autoembed.clear_vector('{id}')",
+                "CREATE TRIGGER {} {when} UPDATE ON {name} FOR EACH ROW WHEN ({text_changed}) EXECUTE FUNCTION autoembed.clear_vector('{id}')",
                 quote(&clear)
             ),
             &[],
@@ -413,77 +449,6 @@ fn make_triggers(table: &Table, request: &Request, input: &Input, id: i32) -> Re
 fn changed(columns: &[&str]) -> String {
     let side = |row: &str| columns.iter().map(|c| format!("{row}.{}", quote(c))).collect::<Vec<_>>().join(", ");
     format!("pg_catalog.record_image_ne(ROW({}), ROW({}))", side("OLD"), side("NEW"))
-}
-
-fn index(
-    table: &Table,
-    column: &str,
-    stored: &StoredModel,
-    pgvector: &Pgvector,
-    id: i32,
-    rows_there: bool,
-) -> Result<()> {
-    if stored.model.dimensions > MAX_INDEXED_DIMENSIONS {
-        pgrx::ereport!(
-            NOTICE,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!("no index is built: an HNSW index takes at most {MAX_INDEXED_DIMENSIONS} dimensions"),
-            "searches read the whole table".to_string()
-        );
-        return Ok(());
-    }
-    if index_on(table.oid, column).is_some_and(|(_, is_valid)| is_valid) {
-        return Ok(());
-    }
-    if rows_there && table.kind == 'p' {
-        // One statement over all partitions would block writers for its whole length.
-        pgrx::notice!(
-            "no index is built over partitions that have rows; create an hnsw index on each of them concurrently"
-        );
-        return Ok(());
-    }
-    if rows_there && catalog::estimated_rows(table.oid) >= SMALL_TABLE {
-        as_extension(|| spi::execute("UPDATE autoembed.vectorizer SET index_wanted = true WHERE id = $1", args![id]));
-        return Ok(());
-    }
-    spi::execute(&index_statement(table, column, pgvector, ""), &[]);
-    Ok(())
-}
-
-/// The HNSW index over a target column, where there is one: its name, and whether it is valid.
-pub fn index_on(table: pg_sys::Oid, column: &str) -> Option<(String, bool)> {
-    const SQL: &str = "SELECT c.relname::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
-         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] JOIN pg_opclass o ON o.oid = i.indclass[0] \
-         WHERE i.indrelid = $1 AND a.attname = $2 AND m.amname = 'hnsw' AND o.opcname = 'vector_cosine_ops' AND i.indpred IS NULL \
-         ORDER BY i.indisvalid DESC LIMIT 1";
-    as_extension(|| {
-        spi::first(SQL, args![table, column.to_string()], Mode::Write, |row| (row.or_default(1), row.or_default(2)))
-    })
-}
-
-// A name in the table's schema that no relation has.
-fn free_index_name(table: &Table, column: &str) -> String {
-    const SQL: &str = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2)";
-    let mut name = derived("", &format!("{}_{column}", table.name), "_idx");
-    for number in 1..1000 {
-        let pair = args![table.schema.clone(), name.clone()];
-        if as_extension(|| spi::first(SQL, pair, Mode::Write, |row| row.or_default::<bool>(1))) != Some(true) {
-            break;
-        }
-        name = derived("", &format!("{}_{column}", table.name), &format!("_idx{number}"));
-    }
-    name
-}
-
-/// The statement that builds the index; `how` may be `CONCURRENTLY`.
-pub fn index_statement(table: &Table, column: &str, pgvector: &Pgvector, how: &str) -> String {
-    format!(
-        "CREATE INDEX {how} {} ON {} USING hnsw ({} {})",
-        quote(&free_index_name(table, column)),
-        table.sql(),
-        quote(column),
-        qualified(&pgvector.schema, "vector_cosine_ops")
-    )
 }
 
 /// Makes a function go with its table, and with the extension.

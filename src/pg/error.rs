@@ -52,6 +52,11 @@ impl Error {
         ErrorReport::new(self.code, self.message, "").set_hint(self.hint).report(pgrx::PgLogLevel::WARNING);
     }
 
+    /// Says it as a NOTICE, where nothing is wrong yet.
+    pub fn notice(self) {
+        ErrorReport::new(self.code, self.message, "").set_hint(self.hint).report(pgrx::PgLogLevel::NOTICE);
+    }
+
     /// Raises it as an ERROR of the server.
     pub fn raise(self) -> ! {
         let report = ErrorReport::new(self.code, self.message, "").set_hint(self.hint);

@@ -1,26 +1,46 @@
 //! Everything that touches the server, one file a question.
 
 pub mod api;
+pub mod builds;
 pub mod cache;
 pub mod call;
 pub mod catalog;
+pub mod change;
+pub mod chunks;
+pub mod distance;
 pub mod embed;
 pub mod enable;
 pub mod error;
+pub mod estimate;
 #[allow(unsafe_code)]
 pub mod ffi;
+pub mod health;
+pub mod hybrid;
 pub mod ident;
+pub mod index;
 pub mod interface;
+pub mod job_status;
 pub mod keys;
+pub mod looking;
 pub mod models;
+pub mod notify;
+pub mod published;
+pub mod query;
 pub mod queue;
+pub mod queue_counts;
 pub mod reconcile;
 pub mod record;
+pub mod repair;
+pub mod row_key;
 pub mod search;
 pub mod settings;
 pub mod source;
+pub mod swap;
+pub mod text_index;
 pub mod triggers;
+pub mod twins;
 pub mod usage;
 pub mod vectorizers;
 pub mod wake;
+pub mod well_known;
 pub mod writer;

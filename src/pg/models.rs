@@ -7,11 +7,12 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::snapshot;
 use crate::pg::ffi::spi::{self, Arg, Mode, args};
+use crate::pg::ffi::types::Json;
 use crate::pg::interface;
+use crate::pg::repair;
 use autoembed_core::host::Refusal;
 use autoembed_core::url::Url;
 use autoembed_core::{InputKind, Model, Provider};
-use pgrx::JsonB;
 use pgrx::datum::Interval;
 
 /// What create_model() was given.
@@ -38,7 +39,7 @@ pub struct Definition {
     /// Longest time for a request.
     pub timeout: Option<Interval>,
     /// Further options.
-    pub options: Option<JsonB>,
+    pub options: Option<Json>,
 }
 
 /// Stores a model.
@@ -54,7 +55,9 @@ pub fn create(definition: Definition) -> Result<()> {
     let remote = definition.model.clone().unwrap_or_else(|| definition.name.clone());
     let mut model = Model::new(&definition.name, provider, &remote, definition.dimensions.max(0) as usize);
     model.url = definition.url.clone();
-    model.options = definition.options.as_ref().map_or(serde_json::Value::Null, |o| o.0.clone());
+    if let Some(options) = definition.options {
+        model.read_options(&options.text()).map_err(|e| Error::argument(e.message, e.hint))?;
+    }
     model.validate().map_err(|e| Error::argument(e.message, e.hint))?;
     check_host(&model)?;
     let headers = model.options.get("headers").and_then(|h| h.as_object());
@@ -95,10 +98,12 @@ pub fn create(definition: Definition) -> Result<()> {
             ));
         }
     }
+    // A row that is inserted takes the place of a well-known one: it is looked for before.
     const SQL: &str = "INSERT INTO autoembed.models (name, provider, model, dimensions, url, api_key_env, api_key_file, \
          max_batch_inputs, max_batch_tokens, max_input_tokens, max_concurrent_requests, timeout, options, \
          requests_per_minute, tokens_per_minute, daily_token_budget) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, '{}'), $14, $15, $16) ON CONFLICT (name) DO NOTHING";
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, COALESCE($13, '{}'), $14, $15, $16 \
+         WHERE NOT EXISTS (SELECT FROM autoembed.models WHERE name = $1) ON CONFLICT (name) DO NOTHING";
     let name = definition.name.clone();
     let inserted = as_extension(|| {
         spi::execute(
@@ -116,7 +121,7 @@ pub fn create(definition: Definition) -> Result<()> {
                 Arg::new::<i32>(input_tokens),
                 Arg::new::<i32>(concurrent),
                 Arg::new::<Interval>(definition.timeout),
-                Arg::new::<JsonB>(definition.options),
+                Json::optional(definition.options),
                 Arg::new::<i32>(requests_per_minute),
                 Arg::new::<i32>(tokens_per_minute),
                 Arg::new::<i64>(definition.daily_token_budget),
@@ -165,7 +170,7 @@ pub fn drop(name: &str) -> Result<()> {
             "End its vectorizer first with autoembed.disable().",
         ));
     }
-    catalog::repair();
+    repair::gone();
     Ok(())
 }
 

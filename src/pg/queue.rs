@@ -1,12 +1,20 @@
 //! The queue: claim, complete, put back, fail, rescue, feed. SQL only; every statement is one short step of a transaction.
 
+use crate::pg::ffi::insert::{New, Queue};
+use crate::pg::ffi::process;
 use crate::pg::ffi::rights::{as_extension, as_queue};
 use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
 use crate::points;
 use autoembed_core::record;
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+mod walk;
+
+pub use walk::{Walk, is_any_walk_new, lock_walk, step_walk, unfinished_walk};
 
 /// The lane of users' writes.
 pub const LIVE: i16 = 0;
@@ -28,10 +36,27 @@ pub struct Job {
     pub key: String,
     /// Nothing to do where a vector is there already.
     pub if_missing: bool,
+    /// Vectors that are there, and those remembered, do not count.
+    pub is_forced: bool,
     /// Tries, this one included.
     pub attempts: i16,
     /// When it was queued.
     pub queued_at: Option<TimestampWithTimeZone>,
+    /// Where it was put by its claim; its lease may have been renewed since, and it is elsewhere.
+    pub place: Option<pg_sys::ItemPointerData>,
+}
+
+impl Job {
+    /// One job that does what all of these would; it is the last of them.
+    pub fn for_all<'a>(jobs: impl Iterator<Item = &'a Job>) -> Option<Job> {
+        let merge = |before: Job, job: &Job| Job {
+            if_missing: before.if_missing && job.if_missing,
+            is_forced: before.is_forced || job.is_forced,
+            attempts: before.attempts.max(job.attempts),
+            ..job.clone()
+        };
+        jobs.fold(None, |before, job| Some(before.map_or_else(|| job.clone(), |before| merge(before, job))))
+    }
 }
 
 fn read_job(row: &Row) -> Job {
@@ -43,6 +68,8 @@ fn read_job(row: &Row) -> Job {
         if_missing: row.or_default(5),
         attempts: row.or_default(6),
         queued_at: row.get(7),
+        is_forced: row.or_default(8),
+        place: row.get(9),
     }
 }
 
@@ -99,18 +126,19 @@ pub fn models_waited_for() -> HashSet<String> {
 /// Takes up to `limit` due jobs with ids above `above` for the length of a lease, oldest first. The attempt is counted here, so
 /// that a row which brings the worker down is given up one day. Jobs that others hold are passed over.
 pub fn claim(vectorizer: i32, lane: i16, above: i64, limit: usize, lease: Duration) -> Vec<Job> {
-    const SQL: &str = "WITH due AS MATERIALIZED (SELECT d.ctid FROM autoembed.job d \
+    // One scan by the places of all rows: to look for them one by one costs a third of the claim.
+    const SQL: &str = "UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms', \
+           lease_token = (SELECT nextval('autoembed.lease_token_seq')), attempts = j.attempts + 1 \
+         WHERE j.ctid = ANY (ARRAY(SELECT d.ctid FROM autoembed.job d \
            WHERE d.vectorizer_id = $1 AND d.lane = $2 AND d.id > $3 \
              AND (d.leased_until IS NULL OR d.leased_until <= clock_timestamp()) \
              AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()) \
-           ORDER BY d.id LIMIT $4 FOR UPDATE SKIP LOCKED) \
-         UPDATE autoembed.job j SET leased_until = clock_timestamp() + $5 * interval '1 ms', \
-           lease_token = (SELECT nextval('autoembed.lease_token_seq')), attempts = j.attempts + 1 \
-         FROM due WHERE j.ctid = due.ctid \
-         RETURNING j.id, j.lease_token, j.lane, j.key, j.if_missing, j.attempts, j.queued_at";
-    let jobs = as_queue(|| {
+           ORDER BY d.id LIMIT $4 FOR UPDATE SKIP LOCKED)) \
+         RETURNING j.id, j.lease_token, j.lane, j.key, j.if_missing, j.attempts, j.queued_at, j.is_forced, j.ctid";
+    let mut jobs = as_queue(|| {
         spi::planned(SQL, args![vectorizer, lane, above, limit as i64, lease.as_millis() as f64], Mode::Write, read_job)
     });
+    jobs.sort_unstable_by_key(|job: &Job| job.id);
     points::reach("claimed");
     jobs
 }
@@ -137,11 +165,25 @@ macro_rules! held {
 
 /// Removes jobs that are still held by their tokens, and tells which were: a holder that overslept its lease gets nothing.
 pub fn complete<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>) -> HashSet<i64> {
+    // Where the claim has put it, a job is found without its index; what is compared besides is written so that the index cannot be used: it
+    // would be gone through, with all that an old snapshot keeps in it, for each job.
+    const BY_PLACE: &str = "DELETE FROM autoembed.job j \
+         USING (SELECT unnest($2::tid[]) AS place, unnest($3::bigint[]) AS id, unnest($4::bigint[]) AS token) u \
+         WHERE j.ctid = u.place AND j.id - u.id = 0 AND j.lease_token = u.token AND j.vectorizer_id - $1 = 0 RETURNING j.id";
     const SQL: &str = concat!("DELETE FROM autoembed.job j WHERE ", held!(), " RETURNING j.id");
-    let mut done = HashSet::new();
     let jobs: Vec<&Job> = jobs.collect();
+    let mut done = HashSet::with_capacity(jobs.len());
+    let placed: Vec<(pg_sys::ItemPointerData, &Job)> = jobs.iter().filter_map(|job| Some((job.place?, *job))).collect();
+    if !placed.is_empty() {
+        let (ids, tokens) = ids_and_tokens(placed.iter().map(|(_, job)| *job));
+        let places: Vec<pg_sys::ItemPointerData> = placed.iter().map(|(place, _)| *place).collect();
+        done.extend(as_queue(|| {
+            spi::kept(BY_PLACE, args![vectorizer, places, ids, tokens], Mode::Write, |row| row.or_default::<i64>(1))
+        }));
+    }
     for lane in [LIVE, BACKFILL] {
-        let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(|j| j.lane == lane));
+        let is_left = |job: &&Job| job.lane == lane && !done.contains(&job.id);
+        let (ids, tokens) = ids_and_tokens(jobs.iter().copied().filter(is_left));
         if !ids.is_empty() {
             done.extend(as_queue(|| {
                 spi::planned(SQL, args![vectorizer, ids, tokens, lane], Mode::Write, |row| row.or_default::<i64>(1))
@@ -164,6 +206,34 @@ pub enum Charge {
     GivenBack,
 }
 
+thread_local! {
+    static DUE_AGAIN: RefCell<Vec<(i32, Instant)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn due_again(vectorizer: i32, pause: Duration) {
+    if process::is_worker() && !pause.is_zero() {
+        DUE_AGAIN.with_borrow_mut(|due| due.push((vectorizer, Instant::now() + pause)));
+    }
+}
+
+/// When jobs are due again that were given or put back since this was asked last, with their vectorizers. In a worker; it is said of those,
+/// too, whose transaction was rolled back.
+pub fn take_due_again() -> Vec<(i32, Instant)> {
+    DUE_AGAIN.take()
+}
+
+/// Notes when the first of the jobs above that number is due which wait for their rows to settle. They were queued in the order in which
+/// their time comes, so few are looked at.
+pub fn note_delays(vectorizer: i32, lane: i16, above: i64) {
+    const SQL: &str = "SELECT EXTRACT(epoch FROM min(x.not_before) - clock_timestamp())::float8 FROM (SELECT j.not_before FROM autoembed.job j \
+           WHERE j.vectorizer_id = $1 AND j.lane = $2 AND j.id > $3 AND j.leased_until IS NULL AND j.not_before > clock_timestamp() \
+           ORDER BY j.id LIMIT 100) x";
+    let pauses = as_queue(|| spi::planned(SQL, args![vectorizer, lane, above], Mode::Write, |row| row.get::<f64>(1)));
+    for pause in pauses.into_iter().flatten() {
+        due_again(vectorizer, Duration::try_from_secs_f64(pause).unwrap_or_default());
+    }
+}
+
 /// Ends the lease of jobs that were not done; they are due again after `pause`.
 pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge: Charge, pause: Duration) {
     const SQL: &str = concat!(
@@ -184,6 +254,7 @@ pub fn release<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, charge:
                     |_| (),
                 )
             });
+            due_again(vectorizer, pause);
         }
     }
 }
@@ -205,11 +276,12 @@ pub fn renew<'a>(vectorizer: i32, jobs: impl Iterator<Item = &'a Job>, lease: Du
 /// Puts a job back that [`complete`] has taken out in this transaction, due again after `pause`; with `by_age`, after half its
 /// age where that is more (up to half a minute), so that a row which cannot be written for long costs few requests.
 pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration, by_age: bool) {
-    const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, id, key, if_missing, attempts, queued_at, not_before) \
+    const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, id, key, if_missing, attempts, queued_at, not_before, is_forced) \
          OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, now()), clock_timestamp() + GREATEST($8 * interval '1 ms', \
-           CASE WHEN $9 THEN LEAST((clock_timestamp() - $7) / 2, interval '30 s') END))";
+           CASE WHEN $9 THEN LEAST((clock_timestamp() - $7) / 2, interval '30 s') END), NULLIF($10, false)) \
+         RETURNING EXTRACT(epoch FROM not_before - clock_timestamp())::float8";
     let attempts = if charge == Charge::GivenBack { (job.attempts - 1).max(0) } else { job.attempts };
-    as_queue(|| {
+    let pauses = as_queue(|| {
         spi::planned(
             SQL,
             &[
@@ -222,30 +294,36 @@ pub fn put_back(vectorizer: i32, job: &Job, charge: Charge, pause: Duration, by_
                 spi::Arg::new::<TimestampWithTimeZone>(job.queued_at),
                 spi::Arg::new(pause.as_secs_f64() * 1000.0),
                 spi::Arg::new(by_age),
+                spi::Arg::new(job.is_forced),
             ],
             Mode::Write,
-            |_| (),
+            |row| row.or_default::<f64>(1),
         )
     });
+    for pause in pauses {
+        due_again(vectorizer, Duration::try_from_secs_f64(pause).unwrap_or_default());
+    }
 }
 
-/// Writes a row that is given up into the list of failed jobs. Its jobs must have been taken out by [`complete`]. `text`: sha256 of
-/// the text; empty where it was not read.
-pub fn fail(vectorizer: i32, key: &str, text: &[u8], attempts: i16, code: &str, message: &str, hint: &str) {
-    const SQL: &str = "WITH old AS (DELETE FROM autoembed.failed WHERE vectorizer_id = $1 AND key = $2) \
-         INSERT INTO autoembed.failed (vectorizer_id, key, attempts, code, message, hint, text_mark) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+/// Writes a row that is given up into the list of failed jobs. `job` stands for its jobs, which must have been taken out by [`complete`].
+/// `text`: sha256 of the text; empty where it was not read.
+pub fn fail(vectorizer: i32, job: &Job, text: &[u8], code: &str, message: &str, hint: &str) {
+    const SQL: &str = "WITH old AS (DELETE FROM autoembed.failed WHERE vectorizer_id = $1 AND key = $2 RETURNING is_forced) \
+         INSERT INTO autoembed.failed (vectorizer_id, key, attempts, code, message, hint, text_mark, is_forced) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8 OR EXISTS (SELECT FROM old WHERE is_forced), false))";
     let mark: Option<i64> = (!text.is_empty()).then(|| record::text(text).into());
     as_queue(|| {
         spi::planned(
             SQL,
             &[
                 Arg::new(vectorizer),
-                Arg::new(key.to_string()),
-                Arg::new(i32::from(attempts)),
+                Arg::new(job.key.clone()),
+                Arg::new(i32::from(job.attempts)),
                 Arg::new(code.to_string()),
                 Arg::new(message.to_string()),
                 Arg::new(hint.to_string()),
                 Arg::new::<i64>(mark),
+                Arg::new(job.is_forced),
             ],
             Mode::Write,
             |_| (),
@@ -265,6 +343,12 @@ pub fn forget_failures(vectorizer: i32, keys: Vec<String>) {
     });
 }
 
+/// Of `keys`, those that were given up when the vectors that they had did not count. They do not yet.
+pub fn distrusted(vectorizer: i32, keys: Vec<String>) -> HashSet<String> {
+    const SQL: &str = "SELECT key FROM autoembed.failed WHERE vectorizer_id = $1 AND key = ANY ($2) AND is_forced";
+    as_queue(|| spi::planned(SQL, args![vectorizer, keys], Mode::Write, |row| row.or_default(1))).into_iter().collect()
+}
+
 /// Of `jobs`, those whose row has a job that was queued later: that one does the work.
 pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
     const SQL: &str = "SELECT u.id FROM unnest($2::bigint[], $3::text[]) AS u (id, key) \
@@ -281,13 +365,12 @@ pub fn superseded(vectorizer: i32, jobs: &[Job]) -> HashSet<i64> {
     })
 }
 
-/// Of `keys`, those with a job, as the calling statement sees them.
-pub fn waiting(vectorizer: i32, keys: Vec<String>) -> HashSet<String> {
-    const SQL: &str = "SELECT u.key FROM unnest($2::text[]) AS u (key) \
-         WHERE EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = $1 AND j.key = u.key)";
-    as_extension(|| {
-        spi::planned(SQL, args![vectorizer, keys], Mode::Read, |row| row.or_default(1)).into_iter().collect()
-    })
+/// Of `keys`, those with a job, as the calling statement sees them; and whether one of its jobs is forced.
+pub fn waiting(vectorizer: i32, keys: Vec<String>) -> HashMap<String, bool> {
+    const SQL: &str = "SELECT u.key, COALESCE(bool_or(j.is_forced), false) FROM unnest($2::text[]) AS u (key) \
+         JOIN autoembed.job j ON j.vectorizer_id = $1 AND j.key = u.key GROUP BY u.key";
+    let read = |row: &Row| (row.or_default(1), row.or_default(2));
+    as_extension(|| spi::planned(SQL, args![vectorizer, keys], Mode::Read, read)).into_iter().collect()
 }
 
 /// Why a row is in the list of failed jobs.
@@ -331,13 +414,25 @@ pub fn free_all_but(held: Vec<i64>, pause: Duration) -> u64 {
     as_queue(|| spi::execute(SQL, args![held, pause.as_millis() as f64]))
 }
 
+/// Why rows are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Their texts may have changed.
+    Changed,
+    /// They have no vectors, as far as is known.
+    Missing,
+    /// Their vectors are not to be trusted.
+    Forced,
+}
+
 /// Queues rows by key.
-pub fn add(vectorizer: i32, lane: i16, keys: Vec<String>, if_missing: bool) {
-    const SQL: &str = "INSERT INTO autoembed.job (vectorizer_id, lane, key, if_missing) \
-         SELECT $1, $2, k, $4 FROM unnest($3::text[]) AS k";
-    as_queue(|| {
-        spi::planned(SQL, args![vectorizer, lane, keys, if_missing], Mode::Write, |_| ());
-    });
+pub fn add(vectorizer: i32, lane: i16, keys: &[String], why: Why) {
+    let Some(mut queue) = Queue::open() else { return };
+    for key in keys {
+        queue.add(&New { vectorizer, lane, key, why, not_before: None });
+    }
+    queue.finish();
+    process::show_own_writes();
 }
 
 /// Jobs of a vectorizer in the slow lane, with numbers above `above`, that nobody has in hand, counted up to `most`.
@@ -348,49 +443,6 @@ pub fn waiting_in_backfill(vectorizer: i32, above: i64, most: i64) -> i64 {
         .into_iter()
         .next()
         .unwrap_or(0)
-}
-
-/// A backfill that has not walked its whole table.
-#[derive(Debug, Clone)]
-pub struct Walk {
-    /// The last key walked.
-    pub last_key: Option<String>,
-    /// The last key that there was when it began: rows behind it came later and have jobs of their own.
-    pub end_key: Option<String>,
-    /// Rows that have a vector are embedded again.
-    pub force: bool,
-}
-
-/// Locks the unfinished backfill of a vectorizer for this transaction; `None` where there is none or another has it.
-pub fn lock_walk(vectorizer: i32) -> Option<Walk> {
-    const SQL: &str = "SELECT last_key, end_key, force FROM autoembed.backfill \
-         WHERE vectorizer_id = $1 AND walked_at IS NULL FOR UPDATE SKIP LOCKED";
-    as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Write, read_walk)).into_iter().next()
-}
-
-fn read_walk(row: &Row) -> Walk {
-    Walk { last_key: row.get(1), end_key: row.get(2), force: row.or_default(3) }
-}
-
-/// The unfinished backfill of a vectorizer, as the calling statement sees it.
-pub fn unfinished_walk(vectorizer: i32) -> Option<Walk> {
-    const SQL: &str =
-        "SELECT last_key, end_key, force FROM autoembed.backfill WHERE vectorizer_id = $1 AND walked_at IS NULL";
-    as_queue(|| spi::planned(SQL, args![vectorizer], Mode::Read, read_walk)).into_iter().next()
-}
-
-/// Notes how far a backfill has come.
-pub fn step_walk(vectorizer: i32, last_key: Option<String>, rows: i64, is_end: bool) {
-    const SQL: &str = "UPDATE autoembed.backfill SET last_key = COALESCE($2, last_key), walked = walked + $3, \
-         walked_at = CASE WHEN $4 THEN clock_timestamp() END WHERE vectorizer_id = $1";
-    as_queue(|| {
-        spi::planned(
-            SQL,
-            &[spi::Arg::new(vectorizer), spi::Arg::new::<String>(last_key), spi::Arg::new(rows), spi::Arg::new(is_end)],
-            Mode::Write,
-            |_| (),
-        )
-    });
 }
 
 /// What one request did, for the log.

@@ -4,9 +4,10 @@
 //! trigger has queued, and a new vector together with the end of its job. So what somebody writes meanwhile is not found twice.
 
 use crate::pg::catalog::{self, Vectorizer};
+use crate::pg::chunks::{ChunkTable, as_error};
 use crate::pg::error::{Error, Result};
 use crate::pg::ffi::catch::{Caught, subtransaction};
-use crate::pg::queue::{self, BACKFILL, Failed, Walk};
+use crate::pg::queue::{self, BACKFILL, Failed, Walk, Why};
 use crate::pg::source::{self, Seen, Target};
 use crate::pg::{record, vectorizers, wake};
 use autoembed_core::record::{Entry, Known, Part, Verdict, row, text};
@@ -32,11 +33,7 @@ pub fn reconcile(source: pg_sys::Oid) -> Result<i64> {
 /// # Errors
 /// As [`reconcile`].
 pub fn in_parts(source: pg_sys::Oid, most_entries: u64) -> Result<i64> {
-    let mut own = vectorizers::own_all(Some(source))?;
-    if own.iter().any(|vectorizer| vectorizer.is_restored) {
-        catalog::repair();
-        own = vectorizers::own_all(Some(source))?;
-    }
+    let own = vectorizers::own_all_to_queue(source)?;
     let mut queued = 0;
     for vectorizer in &own {
         queued += of_one(vectorizer, most_entries)?;
@@ -58,11 +55,12 @@ fn of_one(vectorizer: &Vectorizer, most_entries: u64) -> Result<i64> {
     if table.key.is_empty() {
         return Err(gone("the table's primary key"));
     }
+    let chunks = ChunkTable::owned(vectorizer, &table).map_err(as_error)?;
     let embedding = vectorizer.embedding.as_deref().ok_or_else(|| gone("the vector column"))?;
     let input = vectorizer.input.as_deref().ok_or_else(|| gone("the input column"))?;
     let stored = catalog::model(&vectorizer.model)?;
     let mut search = Search {
-        target: Target { vectorizer, table: &table, embedding, input },
+        target: Target { vectorizer, table: &table, embedding, input, chunks: chunks.as_ref() },
         vector_schema: catalog::pgvector()?.schema,
         max_chars: source::max_chars(&stored.model),
         walk: queue::unfinished_walk(vectorizer.id),
@@ -82,6 +80,8 @@ struct Found {
     key: String,
     /// What stands for its text; `None`: the input raised an error.
     text: Option<u32>,
+    /// It has vectors that were never written, of which a job that waits for a new text would take some for right.
+    is_foreign: bool,
 }
 
 /// The search through one vectorizer's table.
@@ -125,7 +125,7 @@ impl Search<'_> {
                     let next = source::walk(&self.target, after.as_deref(), None, 1).pop();
                     let Some((key, _)) = next else { return Ok(()) };
                     if part.has(row(&key)) {
-                        self.other.push(Found { key: key.clone(), text: None });
+                        self.other.push(Found { key: key.clone(), text: None, is_foreign: false });
                     }
                     after = Some(key);
                 }
@@ -149,10 +149,11 @@ impl Search<'_> {
             return;
         }
         // A backfill that is under way comes to it.
-        if self.walk.as_ref().is_some_and(|walk| row.is_between && (walk.force || row.head.is_none())) {
+        if self.walk.as_ref().is_some_and(|walk| row.is_between && (walk.why != Why::Missing || row.head.is_none())) {
             return;
         }
-        let found = Found { key: row.key, text: Some(text(&hash)) };
+        let is_foreign = self.target.chunks.is_some() && row.head.is_some() && !known.has_vector(&entry);
+        let found = Found { key: row.key, text: Some(text(&hash)), is_foreign };
         match (row.head.is_some(), row.is_blank) {
             (false, true) => {}
             (false, false) => self.missing.push(found),
@@ -165,8 +166,8 @@ impl Search<'_> {
     /// Queues what was found, but for rows that have a job, or that were given up with the text that they have.
     fn queue(&mut self) {
         let id = self.target.vectorizer.id;
-        for (found, if_missing) in [(std::mem::take(&mut self.missing), true), (std::mem::take(&mut self.other), false)]
-        {
+        let (missing, other) = (std::mem::take(&mut self.missing), std::mem::take(&mut self.other));
+        for (found, why) in [(missing, Why::Missing), (other, Why::Forced)] {
             let keys: Vec<String> = found.iter().map(|row| row.key.clone()).collect();
             if keys.is_empty() {
                 continue;
@@ -175,12 +176,12 @@ impl Search<'_> {
             let failures = queue::failures(id, keys);
             let keys: Vec<String> = found
                 .into_iter()
-                .filter(|row| !waiting.contains(&row.key))
+                .filter(|row| waiting.get(&row.key).is_none_or(|is_forced| row.is_foreign && !is_forced))
                 .filter(|row| !failures.get(&row.key).is_some_and(|failed| is_same(failed, row.text)))
                 .map(|row| row.key)
                 .collect();
             self.queued += keys.len() as i64;
-            queue::add(id, BACKFILL, keys, if_missing);
+            queue::add(id, BACKFILL, &keys, why);
         }
     }
 }

@@ -21,8 +21,9 @@ pub fn add(target: &Target<'_>, pgvector: &Pgvector, given: &[Given<'_>]) {
         return;
     }
     let mut heads: Vec<Option<Vec<u8>>> = given.iter().map(|(.., vector)| Some(record::head(vector))).collect();
-    if catalog::has_editing_triggers(target.table) {
-        // The vector that is there may be another than the one that was sent. Where it cannot be read, it stays unknown.
+    if target.chunks.is_some() || catalog::has_editing_triggers(target.table) {
+        // The vector that is there may be another than the one that was sent, and pieces may have been there before. What cannot be read
+        // stays unknown.
         let keys: Vec<&str> = given.iter().map(|(key, ..)| *key).collect();
         heads = subtransaction(|| source::heads(target, &pgvector.schema, &keys)).unwrap_or_default();
     }

@@ -1,10 +1,15 @@
 //! Reading a source table, as its owner: the texts of given rows, and keys in order for a backfill.
 
 use crate::pg::catalog::{KeyColumn, Table, Vectorizer};
+use crate::pg::chunks::{self, ChunkTable};
 use crate::pg::ffi::rights::as_owner;
-use crate::pg::ffi::spi::{self, Arg, Mode};
+use crate::pg::ffi::spi::{self, Arg, Mode, Row};
+use crate::pg::ffi::types;
 use crate::pg::ident::{qualified, quote};
+use autoembed_core::hash::text_hash;
 use autoembed_core::{Model, key, record};
+use pgrx::pg_sys;
+use std::collections::HashSet;
 
 /// Most characters that are read of one text, whatever the model takes.
 const MAX_CHARS: usize = 1_000_000;
@@ -21,8 +26,10 @@ pub struct Found {
     pub text: Option<String>,
     /// sha256 of the whole input in UTF-8.
     pub hash: Option<Vec<u8>>,
-    /// The target column is not NULL.
+    /// The target column is not NULL; there are pieces, where texts go in pieces.
     pub has_vector: bool,
+    /// sha256 of the texts of its pieces.
+    pub pieces: HashSet<Vec<u8>>,
 }
 
 /// A vectorizer with all that is needed to build its statements.
@@ -35,6 +42,42 @@ pub struct Target<'a> {
     pub embedding: &'a str,
     /// Its input as SQL.
     pub input: &'a str,
+    /// Where the pieces are, where texts go in pieces: the target column is there.
+    pub chunks: Option<&'a ChunkTable>,
+}
+
+impl Target<'_> {
+    /// Runs a statement over rows of the table that are given by keys, as its owner. Where an expression of a user's is in it, it is planned
+    /// each time, since that may read other tables; and where a plan is as large as all partitions together.
+    pub fn query<T>(&self, sql: &str, arguments: &[Arg], row: impl FnMut(&Row) -> T) -> Vec<T> {
+        if self.vectorizer.is_expression || self.table.kind != 'r' {
+            spi::query(sql, arguments, Mode::Write, row)
+        } else {
+            spi::kept(sql, arguments, Mode::Write, row)
+        }
+    }
+
+    /// SQL over a row: whether it has a vector.
+    fn has_vector(&self) -> String {
+        match self.chunks {
+            Some(chunks) => chunks.any(self.table),
+            None => format!("{}.{} IS NOT NULL", self.table.sql(), quote(self.embedding)),
+        }
+    }
+
+    /// SQL over a row: how its vector begins.
+    fn head(&self, vector_schema: &str) -> String {
+        let send = qualified(vector_schema, "vector_send");
+        match self.chunks {
+            Some(chunks) => chunks.head(self.table, self.embedding, vector_schema),
+            None => format!(
+                "pg_catalog.substring({send}({}.{}), 5, {})",
+                self.table.sql(),
+                quote(self.embedding),
+                record::COMPONENTS * 4
+            ),
+        }
+    }
 }
 
 /// The arguments `$1..$n` of a statement that joins keys: one array of texts a key column. A key that has not as many parts
@@ -98,18 +141,28 @@ pub fn hash_sql(input: &str) -> String {
     format!("pg_catalog.sha256(pg_catalog.convert_to(({input})::pg_catalog.text, 'UTF8'))")
 }
 
+/// The input, cut after so many characters as argument `limit` says, and its hash, as SQL. Of a column whose whole text comes along in
+/// UTF-8 there is no hash: it is as well computed from that.
+fn text_and_hash(target: &Target<'_>, limit: usize) -> (String, String) {
+    let (input, hash) = (target.input, hash_sql(target.input));
+    let cut = format!("pg_catalog.left(({input})::pg_catalog.text, ${limit})");
+    if target.vectorizer.is_expression || !types::is_utf8() {
+        return (cut, hash);
+    }
+    // No text has more characters than bytes.
+    let is_whole = format!("pg_catalog.octet_length(({input})::pg_catalog.text) OPERATOR(pg_catalog.<=) ${limit}");
+    let text = format!("CASE WHEN {is_whole} THEN ({input})::pg_catalog.text ELSE {cut} END");
+    (text, format!("CASE WHEN {is_whole} THEN NULL ELSE {hash} END"))
+}
+
 /// The rows of `keys` as they are now, in the same order; `None` where there is no such row. Texts are cut after
 /// `max_chars` characters. Raises what the table or the input expression raises.
 pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Found>> {
     let columns = target.table.key.len();
+    let (text, hash) = text_and_hash(target, columns + 1);
     let sql = format!(
-        "SELECT {prefix}o, pg_catalog.left(({input})::pg_catalog.text, ${limit}), {hash}, {table}.{embedding} IS NOT NULL \
-         FROM {keys} JOIN {from} ON {condition}",
-        input = target.input,
-        limit = columns + 1,
-        hash = hash_sql(target.input),
-        table = target.table.sql(),
-        embedding = quote(target.embedding),
+        "SELECT {prefix}o, {text}, {hash}, {has_vector} FROM {keys} JOIN {from} ON {condition}",
+        has_vector = target.has_vector(),
         prefix = target.table.prefix,
         keys = keys_from(&target.table.prefix, columns, &[]),
         from = target.table.source_sql(),
@@ -119,14 +172,22 @@ pub fn read(target: &Target<'_>, keys: &[&str], max_chars: i32) -> Vec<Option<Fo
     arguments.push(Arg::new(max_chars));
     let mut rows: Vec<Option<Found>> = (0..keys.len()).map(|_| None).collect();
     let found = as_owner(target.table.owner, &target.vectorizer.input_path, || {
-        spi::query(&sql, &arguments, Mode::Write, |row| {
-            let found = Found { text: row.get(2), hash: row.get(3), has_vector: row.or_default(4) };
-            (row.or_default::<i64>(1), found)
+        target.query(&sql, &arguments, |row| {
+            let (text, hash, has_vector) = (row.get::<String>(2), row.get(3), row.or_default(4));
+            let hash = hash.or_else(|| text.as_deref().map(|text| text_hash(text).to_vec()));
+            (row.or_default::<i64>(1), Found { text, hash, has_vector, pieces: HashSet::new() })
         })
     });
     for (ordinal, row) in found {
         if let Some(place) = rows.get_mut((ordinal - 1).max(0) as usize) {
             *place = Some(row);
+        }
+    }
+    if let Some(chunks) = target.chunks {
+        for (place, piece) in chunks::write::texts(target, chunks, keys) {
+            if let Some(Some(row)) = rows.get_mut(place) {
+                row.pieces.insert(piece);
+            }
         }
     }
     rows
@@ -154,6 +215,33 @@ pub fn exist(target: &Target<'_>, keys: &[&str]) -> Vec<bool> {
     there
 }
 
+/// The keys of the rows that have these keys, as the rows have them; `None` where there is none. Raises what a text that is no key raises.
+pub fn own_keys(table: &Table, path: &str, keys: &[&str]) -> Vec<Option<String>> {
+    let columns = table.key.len();
+    let sql = format!(
+        "SELECT {texts}, {prefix}o FROM {keys} JOIN {from} ON {condition}",
+        texts = key_names(table).iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", "),
+        prefix = table.prefix,
+        keys = keys_from(&table.prefix, columns, &[]),
+        from = table.source_sql(),
+        condition = key_condition(table, "k"),
+    );
+    let mut own = vec![None; keys.len()];
+    let arguments = key_arguments(columns, keys);
+    as_owner(table.owner, path, || {
+        let found = spi::query(&sql, &arguments, Mode::Write, |row| {
+            let parts: Vec<String> = (1..=columns).map(|i| row.or_default(i)).collect();
+            (row.or_default::<i64>(columns + 1), join_key(&parts))
+        });
+        for (ordinal, key) in found {
+            if let Some(place) = usize::try_from(ordinal - 1).ok().and_then(|i| own.get_mut(i)) {
+                *place = Some(key);
+            }
+        }
+    });
+    own
+}
+
 // Qualified: a bare name in ORDER BY would be the text in the select list.
 fn key_names(table: &Table) -> Vec<String> {
     table.key.iter().map(|column| format!("{}.{}", table.sql(), quote(&column.name))).collect()
@@ -177,9 +265,8 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
     let mut arguments = Vec::new();
     let bounds = [(after, ">"), (end, "<=")].map(|(key, operator)| bound(table, key, operator, &mut arguments));
     let sql = format!(
-        "SELECT {texts}, {table}.{embedding} IS NOT NULL FROM {from} WHERE {bounds} ORDER BY {order} LIMIT {rows}",
-        table = table.sql(),
-        embedding = quote(target.embedding),
+        "SELECT {texts}, {has_vector} FROM {from} WHERE {bounds} ORDER BY {order} LIMIT {rows}",
+        has_vector = target.has_vector(),
         from = table.source_sql(),
         bounds = bounds.join(" AND "),
         order = names.join(", "),
@@ -190,6 +277,83 @@ pub fn walk(target: &Target<'_>, after: Option<&str>, end: Option<&str>, rows: i
             (join_key(&parts), row.or_default::<bool>(columns + 1))
         })
     })
+}
+
+/// Where one row is, as the calling statement sees it.
+#[derive(Debug)]
+pub struct Place {
+    /// Its key as text, in the one form that keys have.
+    pub key: String,
+    /// Its `ctid`.
+    pub ctid: String,
+    /// The table, or the partition, that it is in.
+    pub table: pg_sys::Oid,
+    /// The target column is not NULL; there are pieces, where texts go in pieces.
+    pub has_vector: bool,
+    /// It lies between the two keys that were asked about.
+    pub is_between: bool,
+}
+
+/// Finds one row by its key; tells whether it lies in `between`, as [`look`] does. Raises what a text that is no key raises.
+pub fn place(target: &Target<'_>, key: &str, between: (Option<&str>, Option<&str>)) -> Option<Place> {
+    let table = target.table;
+    let columns = table.key.len();
+    let names = key_names(table);
+    let mut arguments = key_arguments(columns, &[key]);
+    let [above, up_to] =
+        [(between.0, ">"), (between.1, "<=")].map(|(key, operator)| bound(table, key, operator, &mut arguments));
+    let sql = format!(
+        "SELECT {texts}, {table}.ctid::pg_catalog.text, {table}.tableoid, {has_vector}, {above} AND {up_to} \
+         FROM {keys} JOIN {from} ON {condition}",
+        texts = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", "),
+        table = table.sql(),
+        has_vector = target.has_vector(),
+        keys = keys_from(&table.prefix, columns, &[]),
+        from = table.source_sql(),
+        condition = key_condition(table, "k"),
+    );
+    as_owner(table.owner, &target.vectorizer.input_path, || {
+        spi::first(&sql, &arguments, Mode::Read, |row| {
+            let parts: Vec<String> = (1..=columns).map(|i| row.or_default(i)).collect();
+            Place {
+                key: join_key(&parts),
+                ctid: row.or_default(columns + 1),
+                table: row.get(columns + 2).unwrap_or(table.oid),
+                has_vector: row.or_default(columns + 3),
+                is_between: row.or_default(columns + 4),
+            }
+        })
+    })
+}
+
+/// Whether there is nothing to embed in the row at a place: its input, or as much of it as is read, is NULL or blank. Raises what the
+/// input expression raises.
+pub fn is_blank(target: &Target<'_>, place: &Place, max_chars: i32) -> bool {
+    let sql = format!(
+        "SELECT COALESCE(pg_catalog.ltrim(pg_catalog.left(({input})::pg_catalog.text, $3), $4) OPERATOR(pg_catalog.=) '', true) \
+         FROM {from} WHERE {at}",
+        input = target.input,
+        from = target.table.source_sql(),
+        at = at_place(target.table),
+    );
+    let mut arguments = place_arguments(place);
+    arguments.extend([Arg::new(max_chars), Arg::new(blanks())]);
+    as_owner(target.table.owner, &target.vectorizer.input_path, || {
+        spi::first(&sql, &arguments, Mode::Read, |row| row.or_default(1)).unwrap_or(true)
+    })
+}
+
+/// The condition that a row is at the place given by [`place_arguments`].
+pub fn at_place(table: &Table) -> String {
+    format!(
+        "{table}.ctid OPERATOR(pg_catalog.=) $1::pg_catalog.tid AND {table}.tableoid OPERATOR(pg_catalog.=) $2",
+        table = table.sql()
+    )
+}
+
+/// The arguments `$1` and `$2` of [`at_place`].
+pub fn place_arguments(place: &Place) -> Vec<Arg> {
+    vec![Arg::new(place.ctid.clone()), Arg::new(place.table)]
 }
 
 /// One row as the calling statement sees it.
@@ -229,16 +393,15 @@ pub fn look(
     let sql = format!(
         "SELECT {texts}, {hash}, \
            COALESCE(pg_catalog.ltrim(pg_catalog.left(autoembed_r.autoembed_t, ${limit}), ${blanks}) OPERATOR(pg_catalog.=) '', true), \
-           pg_catalog.substring({send}(autoembed_r.autoembed_e), 5, {head}), autoembed_r.autoembed_b \
-         FROM (SELECT {inner}, ({input})::pg_catalog.text AS autoembed_t, {table}.{embedding} AS autoembed_e, \
+           autoembed_r.autoembed_e, autoembed_r.autoembed_b \
+         FROM (SELECT {inner}, ({input})::pg_catalog.text AS autoembed_t, {head} AS autoembed_e, \
              {above} AND {up_to} AS autoembed_b \
            FROM {from} WHERE {after} ORDER BY {order} LIMIT {rows}) autoembed_r ORDER BY {outer}",
         texts = keys.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", "),
         hash = hash_sql("autoembed_r.autoembed_t"),
         limit = arguments.len() - 1,
         blanks = arguments.len(),
-        send = qualified(vector_schema, "vector_send"),
-        head = record::COMPONENTS * 4,
+        head = target.head(vector_schema),
         inner = names
             .iter()
             .enumerate()
@@ -246,8 +409,6 @@ pub fn look(
             .collect::<Vec<_>>()
             .join(", "),
         input = target.input,
-        table = table.sql(),
-        embedding = quote(target.embedding),
         from = table.source_sql(),
         order = names.join(", "),
         outer = keys.join(", "),
@@ -275,11 +436,8 @@ fn blanks() -> String {
 pub fn heads(target: &Target<'_>, vector_schema: &str, keys: &[&str]) -> Vec<Option<Vec<u8>>> {
     let columns = target.table.key.len();
     let sql = format!(
-        "SELECT {prefix}o, pg_catalog.substring({send}({table}.{embedding}), 5, {head}) FROM {keys} JOIN {from} ON {condition}",
-        send = qualified(vector_schema, "vector_send"),
-        table = target.table.sql(),
-        embedding = quote(target.embedding),
-        head = record::COMPONENTS * 4,
+        "SELECT {prefix}o, {head} FROM {keys} JOIN {from} ON {condition}",
+        head = target.head(vector_schema),
         keys = keys_from(&target.table.prefix, columns, &[]),
         from = target.table.source_sql(),
         condition = key_condition(target.table, "k"),
@@ -308,6 +466,14 @@ pub fn last_key(table: &Table) -> Option<String> {
             let parts: Vec<String> = (1..=names.len()).map(|i| row.or_default(i)).collect();
             join_key(&parts)
         })
+    })
+}
+
+/// Whether the table has so many rows, counted.
+pub fn has_rows(table: &Table, rows: i64) -> bool {
+    let sql = format!("SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {rows}) x", table.source_sql());
+    as_owner(table.owner, "pg_catalog, pg_temp", || {
+        spi::first(&sql, &[], Mode::Write, |row| row.or_default::<i64>(1)).is_some_and(|counted| counted >= rows)
     })
 }
 

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Beyond this the file is added up by whoever writes to it.
@@ -28,6 +28,8 @@ const SUM_AGE: Duration = Duration::from_secs(1);
 thread_local! {
     /// Sums of today by model: when they were made, for which day, and the tokens.
     static SUMS: RefCell<HashMap<String, (Instant, i32, u64)>> = RefCell::default();
+    /// The file, as long as it is this one.
+    static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
     /// What could not be written because the worker was reading.
     static UNWRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
@@ -65,12 +67,33 @@ pub fn note(model: &str, usage: Usage) {
 }
 
 fn append(lines: &str) -> io::Result<()> {
-    let mut file = open(true)?;
-    if file.metadata()?.len() > MAX_BYTES {
-        add_up(&file)?;
+    FILE.with_borrow_mut(|kept| {
+        // One that was taken away is there for whoever has it open.
+        let known =
+            kept.take().and_then(|file| file.metadata().ok().map(|of| (file, of))).filter(|(_, of)| of.nlink() > 0);
+        let (file, of) = match known {
+            Some(known) => known,
+            None => {
+                let file = open(true)?;
+                let of = file.metadata()?;
+                (file, of)
+            }
+        };
+        // What fails may leave a lock, which goes with the file.
+        append_to(&file, of.len(), lines)?;
+        *kept = Some(file);
+        Ok(())
+    })
+}
+
+fn append_to(mut file: &File, bytes: u64, lines: &str) -> io::Result<()> {
+    if bytes > MAX_BYTES {
+        add_up(file)?;
     }
     file.try_lock_shared().map_err(io::Error::from)?;
-    file.write_all(lines.as_bytes())
+    let written = file.write_all(lines.as_bytes());
+    file.unlock()?;
+    written
 }
 
 /// Without a worker the file would grow: its lines become one a model and day.

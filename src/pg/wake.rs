@@ -17,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 thread_local! {
     static QUEUED: Cell<bool> = const { Cell::new(false) };
+    // Also when it is rolled back.
+    static HELD: Cell<bool> = const { Cell::new(false) };
     static WORKER: Cell<i32> = const { Cell::new(0) };
     // When it asked last, and how long it does not ask again.
     static ASKED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
@@ -26,7 +28,8 @@ thread_local! {
 /// Registers what happens at the end of a transaction; once a process.
 pub fn install() {
     xact::on_end(|committed| {
-        if QUEUED.replace(false) && committed {
+        let (has_queued, has_held) = (QUEUED.replace(false), HELD.replace(false));
+        if has_queued && committed || has_held {
             let pid = WORKER.get();
             if pid != 0 && !process::wake_process(pid) {
                 WORKER.set(0);
@@ -48,6 +51,13 @@ pub fn at_commit() {
         if WORKER.get() != 0 {
             WARNED.set(false);
         }
+    }
+}
+
+/// Notes that this transaction has jobs in hand, which are free when it ends, however it does: a worker that has passed them over looks again.
+pub fn at_end() {
+    if !HELD.replace(true) && (WORKER.get() == 0 || !process::is_connected_here(WORKER.get())) {
+        WORKER.set(find_worker().unwrap_or(0));
     }
 }
 

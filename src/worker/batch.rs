@@ -2,6 +2,7 @@
 
 use crate::pg::cache;
 use crate::pg::queue::Job;
+use crate::worker::pieces::Part;
 use autoembed_core::batch::{Size, estimate_tokens, pack, truncate, unique};
 use autoembed_core::learned::Load;
 use autoembed_core::{Limits, Vectors};
@@ -34,6 +35,8 @@ pub struct Item {
     is_suspected: bool,
     /// What its vector is remembered by; `None`: it is not to be remembered.
     pub memory: Option<cache::Key>,
+    /// It is a piece of a row, with the row's jobs and hash.
+    pub part: Option<Part>,
 }
 
 impl Item {
@@ -41,7 +44,19 @@ impl Item {
     pub fn new(jobs: Vec<Job>, text: String, hash: Vec<u8>, prefix: Size) -> Item {
         let key = jobs.first().map(|job| job.key.clone()).unwrap_or_default();
         let tokens = estimate_tokens(&text) + prefix.tokens;
-        Item { key, jobs, text, hash, tokens, prefix, is_cut: false, cuts: 0, is_suspected: false, memory: None }
+        Item {
+            key,
+            jobs,
+            text,
+            hash,
+            tokens,
+            prefix,
+            is_cut: false,
+            cuts: 0,
+            is_suspected: false,
+            memory: None,
+            part: None,
+        }
     }
 
     /// A row that has no text to be sent.
@@ -49,9 +64,36 @@ impl Item {
         Item::new(jobs, String::new(), Vec::new(), Size { tokens: 0, bytes: 0 })
     }
 
+    /// The same, with the hash of the text that it has.
+    pub fn with_hash(jobs: Vec<Job>, hash: Vec<u8>) -> Item {
+        Item { hash, ..Item::without_text(jobs) }
+    }
+
+    /// The row that it stands for, or is a piece of.
+    pub fn row(&self) -> &Item {
+        self.part.as_ref().map_or(self, |part| part.of.row())
+    }
+
+    /// Its jobs have gone back, or have ended: of a piece, the others of its row are of no use any more.
+    pub fn end(&self) {
+        if let Some(part) = &self.part {
+            part.of.end();
+        }
+    }
+
+    /// Whether that has happened through another piece.
+    pub fn is_over(&self) -> bool {
+        self.part.as_ref().is_some_and(Part::is_over)
+    }
+
     /// The most tries of any of its jobs.
     pub fn attempts(&self) -> i16 {
         self.jobs.iter().map(|job| job.attempts).max().unwrap_or(0)
+    }
+
+    /// Whether vectors that are there, and those remembered, do not count.
+    pub fn is_forced(&self) -> bool {
+        self.jobs.iter().any(|job| job.is_forced)
     }
 
     /// Cuts the text to so many tokens where it has more; whether it had. What was remembered of it counts no more.
@@ -113,9 +155,9 @@ impl Batch {
         Batch { vectorizer, items, texts, text_of: unique.of, load }
     }
 
-    /// All jobs of all its rows.
-    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.items.iter().flat_map(|item| item.jobs.iter())
+    /// Whether it has pieces that no row waits for any more.
+    pub fn has_ended(&self) -> bool {
+        self.items.iter().any(Item::is_over)
     }
 
     /// Notes that it was refused while nothing was known to work.
@@ -186,6 +228,9 @@ pub fn merge(kept: Vec<Item>, new: Vec<Item>) -> Vec<Item> {
                 let mut jobs = std::mem::take(&mut all[*i].jobs);
                 jobs.append(&mut item.jobs);
                 all[*i] = Item { jobs, ..item };
+                if all[*i].is_forced() {
+                    all[*i].memory = None;
+                }
             }
             None => {
                 place.insert(item.key.clone(), all.len());

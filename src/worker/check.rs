@@ -1,9 +1,9 @@
 //! Looks at vectorizers, also those that have nothing to do, so that no state outlives its cause.
 
 use crate::pg::ffi::catch::subtransaction;
-use crate::pg::{queue, source, writer};
+use crate::pg::{chunks, queue, source, writer};
 use crate::worker::gather::{self, Context};
-use crate::worker::{index, state};
+use crate::worker::{index, state, text_index};
 
 /// Notes what [`gather::load`] finds wrong with these vectorizers, and forgets what is mended. In a transaction.
 pub fn these(vectorizers: &[i32]) {
@@ -19,6 +19,10 @@ pub fn these(vectorizers: &[i32]) {
             state::forget_index(id);
         } else if !state::is_noted(id) {
             state::note_index(id, &format!("table \"{}\" has no valid index on its vectors", context.table.name));
+        }
+        text_index::check(&context);
+        if let Some(chunks) = &context.chunks {
+            chunks::adopt::tie(chunks.table.oid, context.table.oid, || context.lock());
         }
     }
 }

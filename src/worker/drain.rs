@@ -2,9 +2,11 @@
 
 use crate::pg::error::Result;
 use crate::pg::ffi::{process, rights, spi};
-use crate::pg::{error, settings, vectorizers};
+use crate::pg::{error, settings, vectorizers, wake};
+use crate::worker::change;
 use crate::worker::engine::Engine;
 use pgrx::prelude::*;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long a model that does not answer, or that may not be asked yet, is waited for.
@@ -33,14 +35,18 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
     }
     // A trigger that waits for the commit cannot be fired with the rights that vectors are written with.
     spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
-    let scope = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();
+    let own = || vectorizers::own_all(source).map(|all| all.into_iter().map(|v| v.id).collect::<HashSet<i32>>());
+    change::in_session(&own()?);
+    let scope = own()?;
+    wake::at_end();
     let work = settings::work();
     let mut engine = Engine::for_session(scope, room);
     let mut last_progress = Instant::now();
     let mut paced = None;
     loop {
         let before = engine.written;
-        while received(&mut engine, &work) {}
+        // The next request goes out before the next answer is written.
+        let _ = engine.receive(&work);
         if engine.written > before {
             last_progress = Instant::now();
         }
@@ -65,7 +71,7 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
             break;
         }
         let is_idle = round.sent + round.settled == 0 && !round.backlog;
-        if engine.in_flight() > 0 || round.rest.is_some() || is_idle {
+        if !engine.has_answers() && (engine.in_flight() > 0 || round.rest.is_some() || is_idle) {
             let soon = Duration::from_millis(if engine.in_flight() > 0 { 1000 } else { 50 });
             process::wait_latch(round.rest.unwrap_or(soon).min(Duration::from_secs(1)));
         }
@@ -86,8 +92,4 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
         .warn();
     }
     Ok(engine.written as i64)
-}
-
-fn received(engine: &mut Engine, work: &settings::Work) -> bool {
-    matches!(engine.receive(work), Ok(true))
 }

@@ -6,7 +6,8 @@ use crate::pg::call::Called;
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::process;
-use crate::pg::ffi::spi;
+use crate::pg::ffi::spi::{self, Mode};
+use crate::pg::notify;
 use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
@@ -19,7 +20,7 @@ use crate::worker::models::{Models, policy};
 use crate::worker::state;
 use autoembed_core::governor::{Gate, Ticket};
 use autoembed_core::{Action, Failure, Limits};
-use autoembed_http::Pool;
+use autoembed_http::{Panicked, Pool};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -39,14 +40,17 @@ const LONG: Duration = Duration::from_secs(5);
 /// Bytes of rows that may follow the texts on their way to one model; other rows of it wait in the queue.
 const MOST_FOLLOWING: usize = 8 << 20;
 
+mod alarms;
 mod careful;
 mod flight;
 mod held;
 mod hints;
 mod memory;
+mod pieces;
 mod portions;
 mod shown;
 
+use alarms::Alarms;
 use careful::{Ahead, Careful};
 use hints::Hint;
 use portions::Portions;
@@ -105,6 +109,8 @@ pub struct Engine {
     /// Rows that may still be claimed; `None`: any number.
     room: Option<usize>,
     pool: Pool<Returned>,
+    /// An answer that was looked at, but not taken in.
+    answered: Option<Result<Returned, Panicked>>,
     /// What is known of the models.
     pub models: Models,
     flights: HashMap<u64, Flight>,
@@ -137,8 +143,7 @@ pub struct Engine {
     next_flight: u64,
     /// Rows whose vectors were written.
     pub written: u64,
-    /// When rows that were put back for a short while are due again, or the whole queue is to be looked through.
-    pub soon: Option<Instant>,
+    alarms: Alarms,
     /// The last failure of a model, for those who wait.
     pub last_failure: Option<(String, Failure)>,
 }
@@ -162,6 +167,7 @@ impl Engine {
             scope,
             room,
             pool: Pool::new(1, process::waker()),
+            answered: None,
             models: Models::new(),
             flights: HashMap::new(),
             flying: HashMap::new(),
@@ -183,19 +189,19 @@ impl Engine {
             served: [0; 2],
             next_flight: 0,
             written: 0,
-            soon: None,
+            alarms: Alarms::new(),
             last_failure: None,
         }
     }
 
     fn step<R>(&self, body: impl FnOnce() -> R) -> Result<R, Caught> {
         if self.in_session {
-            return Ok(body());
+            return Ok(notify::telling(body));
         }
         worker::transaction(|| {
             // A trigger that waits for the commit would run outside the rights that it must run with.
-            spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
-            body()
+            spi::planned("SET CONSTRAINTS ALL IMMEDIATE", &[], Mode::Write, |_| ());
+            notify::telling(body)
         })
     }
 
@@ -207,16 +213,6 @@ impl Engine {
     /// Whether the worker has been asked to leave while it wrote.
     pub fn is_leaving(&self) -> bool {
         self.is_leaving
-    }
-
-    /// Tries again at once what was left alone for a while.
-    pub fn wake_resting(&mut self) {
-        self.resting.clear();
-    }
-
-    /// The same of these vectorizers alone.
-    pub fn wake(&mut self, vectorizers: &[i32]) {
-        self.resting.retain(|id, _| !vectorizers.contains(id));
     }
 
     /// Sends what can be sent.
@@ -257,7 +253,7 @@ impl Engine {
                 Ok(false) => {}
                 Err(caught) => {
                     // The others are served nevertheless.
-                    self.resting.insert(id, Instant::now() + TROUBLED.min(work.retry_max));
+                    self.rest(id, TROUBLED.min(work.retry_max));
                     trouble = Some(caught);
                 }
             }
@@ -285,7 +281,7 @@ impl Engine {
     /// One look at one lane of one vectorizer. True: more may be there.
     fn serve(&mut self, id: i32, lane: i16, work: &Work, round: &mut Round) -> Result<bool, Caught> {
         let Some(stored) = self.step(|| gather::load(id).map(|context| context.stored))? else {
-            self.resting.insert(id, Instant::now() + Duration::from_secs(5));
+            self.rest(id, Duration::from_secs(5));
             self.give_back_of(id, Duration::ZERO)?;
             return Ok(false);
         };
@@ -315,7 +311,7 @@ impl Engine {
         let cut = self.models.get(&stored, work).governor.limits(&stored.model.limits);
         let gathered = if limit == 0 { Gathered::default() } else { self.look((id, lane), limit, &cut, work, round)? };
         if let Some(pause) = gathered.rest {
-            self.resting.insert(id, Instant::now() + pause);
+            self.rest(id, pause);
         }
         self.note_lock(id, gathered.rest == Some(gather::IN_USE))?;
         if let Some(room) = &mut self.room {
@@ -324,7 +320,9 @@ impl Engine {
         round.settled += gathered.settled;
         let more = gathered.rest.is_none() && gathered.is_full;
         self.reads.read(id, gathered.claimed, gathered.claimed - gathered.left);
-        let items = merge(self.buffers.remove(&(id, lane)).unwrap_or_default(), gathered.items);
+        let kept = self.buffers.remove(&(id, lane)).unwrap_or_default();
+        let kept = self.without_older(id, kept, &gathered.items)?;
+        let items = merge(kept, gathered.items);
         let items = self.settle_known(id, &stored, items, round, work)?;
         let keep_last = more && items.len() < limits.batch_inputs;
         self.pack_and_send((id, lane), items, &stored, &limits, keep_last, work, round);
@@ -408,8 +406,15 @@ impl Engine {
         let mut waiting = VecDeque::new();
         // By the model as it is now: it may have been changed since the batch failed.
         let mut models: HashMap<i32, Option<StoredModel>> = HashMap::new();
-        while let Some(batch) = self.ready.pop_front() {
+        while let Some(mut batch) = self.ready.pop_front() {
             let id = batch.vectorizer;
+            if batch.has_ended() {
+                let items = batch.items.into_iter().filter(|item| !item.is_over()).collect();
+                batch = Batch::new(id, items);
+                if batch.items.is_empty() {
+                    continue;
+                }
+            }
             let stored = match models.get(&id) {
                 Some(stored) => stored.clone(),
                 None => {
@@ -477,14 +482,6 @@ impl Engine {
         }
         self.launch(Some(batch), stored.clone(), work);
         Ok(())
-    }
-
-    fn again_in(&mut self, pause: Duration) {
-        self.again_at(Instant::now() + pause);
-    }
-
-    fn again_at(&mut self, at: Instant) {
-        self.soon = Some(self.soon.map_or(at, |soon| soon.min(at)));
     }
 
     /// Whether the last thing that a model said was that somebody has to change something, and nothing is left to find out.

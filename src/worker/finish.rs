@@ -1,13 +1,17 @@
 //! From vectors, or a failure, to rows and queue. One transaction.
 
+use crate::pg::chunks;
+use crate::pg::chunks::write::{Piece, Row};
 use crate::pg::ffi::catch::Caught;
+use crate::pg::notify;
 use crate::pg::queue::{self, Charge, Job, Logged};
 use crate::pg::record::{self, Given};
 use crate::pg::settings::Work;
 use crate::pg::writer::{self, Entry, Outcome};
 use crate::points;
 use crate::worker::batch::{Batch, Item};
-use crate::worker::gather::{self, Context};
+use crate::worker::gather::{self, Context, Look};
+use crate::worker::pieces::Complete;
 use crate::worker::state;
 use autoembed_core::retry::backoff;
 use autoembed_core::{Action, Failure, Vectors};
@@ -20,8 +24,32 @@ pub const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 /// How long rows are left alone that could not be written for a reason that is not theirs.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
-/// A row with the hash of its text (`None`: it is NULL) and its vector (`None`: to be cleared).
-type Ready<'a> = (&'a Item, Option<&'a [u8]>, Option<&'a [f32]>);
+/// What is to be written of a row.
+enum Content<'a> {
+    /// Its vector.
+    Vector(&'a [f32]),
+    /// Its text and all its pieces.
+    Pieces(&'a str, &'a [Piece]),
+    /// It has none: what is there is cleared.
+    Nothing,
+}
+
+impl<'a> Content<'a> {
+    fn vector(&self) -> Option<&'a [f32]> {
+        if let Content::Vector(vector) = self { Some(vector) } else { None }
+    }
+
+    fn pieces(&self) -> (&'a str, &'a [Piece]) {
+        if let Content::Pieces(text, pieces) = self { (text, pieces) } else { ("", &[]) }
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(self, Content::Nothing)
+    }
+}
+
+/// A row with the hash of its text (`None`: it is NULL).
+type Ready<'a> = (&'a Item, Option<&'a [u8]>, Content<'a>);
 
 /// A number from 0 to 1 by chance.
 pub fn chance() -> f64 {
@@ -39,6 +67,17 @@ pub struct Written {
     pub is_refused: bool,
 }
 
+impl Written {
+    /// The sum of both.
+    pub fn and(self, more: Written) -> Written {
+        Written {
+            rows: self.rows + more.rows,
+            cut: self.cut + more.cut,
+            is_refused: self.is_refused || more.is_refused,
+        }
+    }
+}
+
 /// Writes the vectors of `rows` of a batch and ends their jobs, in this transaction.
 pub fn write(context: &Context, batch: &Batch, rows: Range<usize>, vectors: &Vectors, work: &Work) -> Written {
     let entries: Vec<Ready<'_>> = batch
@@ -47,7 +86,7 @@ pub fn write(context: &Context, batch: &Batch, rows: Range<usize>, vectors: &Vec
         .enumerate()
         .skip(rows.start)
         .take(rows.len())
-        .filter_map(|(i, item)| Some((item, Some(item.hash.as_slice()), Some(batch.vector(i, vectors)?))))
+        .filter_map(|(i, item)| Some((item, Some(item.hash.as_slice()), Content::Vector(batch.vector(i, vectors)?))))
         .collect();
     settle(context, &entries, work)
 }
@@ -57,8 +96,38 @@ pub fn clear(context: &Context, items: Vec<(Item, Option<Vec<u8>>)>, work: &Work
     if items.is_empty() {
         return;
     }
-    let entries: Vec<Ready<'_>> = items.iter().map(|(item, hash)| (item, hash.as_deref(), None)).collect();
+    let entries: Vec<Ready<'_>> = items.iter().map(|(item, hash)| (item, hash.as_deref(), Content::Nothing)).collect();
     settle(context, &entries, work);
+}
+
+/// Writes rows that have all their pieces, and ends their jobs.
+pub fn write_in_pieces(context: &Context, rows: &[Complete], work: &Work) -> Written {
+    let entries: Vec<Ready<'_>> = rows
+        .iter()
+        .map(|row| (&row.row, Some(row.row.hash.as_slice()), Content::Pieces(&row.text, &row.pieces)))
+        .collect();
+    settle(context, &entries, work)
+}
+
+fn write_contents(context: &Context, entries: &[&Ready<'_>]) -> Vec<Outcome> {
+    if !context.lock() {
+        return vec![Outcome::Locked; entries.len()];
+    }
+    if let Some(chunks) = &context.chunks {
+        let rows: Vec<Row<'_>> = entries
+            .iter()
+            .map(|(item, hash, content)| {
+                let (text, pieces) = content.pieces();
+                Row { key: &item.key, hash: *hash, text, pieces }
+            })
+            .collect();
+        return chunks::write::write(&context.target(), chunks, &context.pgvector, &rows);
+    }
+    let to_write: Vec<Entry<'_>> = entries
+        .iter()
+        .map(|(item, hash, content)| Entry { key: &item.key, hash: *hash, vector: content.vector() })
+        .collect();
+    writer::write(&context.target(), context.pgvector.type_oid, &to_write)
 }
 
 fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
@@ -69,28 +138,21 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     points::reach("completed");
     let still_held = |item: &Item| item.jobs.iter().any(|job| held.contains(&job.id));
     let entries: Vec<_> = entries.iter().filter(|(item, ..)| still_held(item)).collect();
-    let to_write: Vec<Entry<'_>> =
-        entries.iter().map(|(item, hash, vector)| Entry { key: &item.key, hash: *hash, vector: *vector }).collect();
-    let vector_sql = crate::pg::ident::qualified(&context.pgvector.schema, "vector");
-    let outcomes = if context.lock() {
-        writer::write(&context.target(), context.pgvector.type_oid, &vector_sql, &to_write)
-    } else {
-        vec![Outcome::Locked; to_write.len()]
-    };
+    let outcomes = write_contents(context, &entries);
     points::reach("written");
     let mut written = Written::default();
     let mut done_keys = Vec::new();
     let mut stale: Vec<&Item> = Vec::new();
     let mut refused: Option<Caught> = None;
     let mut given: Vec<Given<'_>> = Vec::new();
-    for ((item, hash, vector), outcome) in entries.iter().zip(outcomes) {
+    for ((item, hash, content), outcome) in entries.iter().zip(outcomes) {
         match outcome {
             Outcome::Written => {
-                written.rows += usize::from(vector.is_some());
-                written.cut += usize::from(vector.is_some() && item.is_cut);
+                written.rows += usize::from(content.is_there());
+                written.cut += usize::from(content.is_there() && item.is_cut);
                 done_keys.push(item.key.clone());
-                if let (Some(text), Some(vector)) = (hash, vector) {
-                    given.push((item.key.as_str(), *text, *vector));
+                if let Some(text) = hash.filter(|_| content.is_there()) {
+                    given.push((item.key.as_str(), text, content.vector().unwrap_or_default()));
                 }
             }
             Outcome::Gone => {}
@@ -128,11 +190,13 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
     }
     queue::forget_failures(id, done_keys);
     record::add(&context.target(), &context.pgvector, &given);
+    notify::written(id, written.rows);
     written
 }
 
 /// The text changed while it was embedded. Where a later job of the row waits, that one goes on; where none does (triggers were
-/// off, or the input gives another text each time), this one is tried again and counted.
+/// off, or the input gives another text each time), this one is tried again and counted. Where vectors that are there do not count, this
+/// one goes on as well: the later one may have taken some of them for right.
 fn stale_again(context: &Context, items: &[&Item], held: &HashSet<i64>, work: &Work) {
     if items.is_empty() {
         return;
@@ -141,7 +205,11 @@ fn stale_again(context: &Context, items: &[&Item], held: &HashSet<i64>, work: &W
     let last_jobs: Vec<Job> = items.iter().filter_map(|item| item.jobs.last().cloned()).collect();
     let superseded = queue::superseded(id, &last_jobs);
     for (item, job) in items.iter().zip(&last_jobs) {
-        if !superseded.contains(&job.id) {
+        if superseded.contains(&job.id) {
+            if item.is_forced() {
+                put_back(id, item, held, Charge::GivenBack, LOCKED_PAUSE, true);
+            }
+        } else {
             try_again(
                 id,
                 item,
@@ -157,17 +225,24 @@ fn stale_again(context: &Context, items: &[&Item], held: &HashSet<i64>, work: &W
 
 fn put_back(id: i32, item: &Item, held: &HashSet<i64>, charge: Charge, pause: Duration, by_age: bool) {
     // One job a row is enough.
-    if let Some(job) = item.jobs.iter().rev().find(|job| held.contains(&job.id)) {
-        let job = Job { attempts: item.attempts(), ..job.clone() };
+    if let Some(job) = Job::for_all(item.jobs.iter().filter(|job| held.contains(&job.id))) {
         queue::put_back(id, &job, charge, pause, by_age);
     }
 }
 
 fn try_again(id: i32, item: &Item, held: &HashSet<i64>, work: &Work, code: &str, message: &str, hint: &str) {
     if item.attempts() >= work.max_attempts as i16 {
-        queue::fail(id, &item.key, &item.hash, item.attempts(), code, message, hint);
+        fail(id, item, code, message, hint);
     } else {
         put_back(id, item, held, Charge::Kept, pause_after(item, work), false);
+    }
+}
+
+/// Its jobs are gone.
+fn fail(id: i32, row: &Item, code: &str, message: &str, hint: &str) {
+    if let Some(job) = Job::for_all(row.jobs.iter()) {
+        queue::fail(id, &job, &row.hash, code, message, hint);
+        notify::failed(id);
     }
 }
 
@@ -178,23 +253,29 @@ fn pause_after(item: &Item, work: &Work) -> Duration {
 
 /// The same for its rows from `first` on.
 pub fn give_back_from(batch: &Batch, first: usize, pause: Duration) {
-    let jobs = batch.items.iter().skip(first).flat_map(|item| &item.jobs);
-    queue::release(batch.vectorizer, jobs, Charge::GivenBack, pause);
+    release(batch.vectorizer, batch.items.iter().skip(first), pause);
+}
+
+/// Gives rows back; what is a piece takes its whole row along.
+pub fn release<'a>(id: i32, items: impl Iterator<Item = &'a Item>, pause: Duration) {
+    let items: Vec<&Item> = items.collect();
+    items.iter().for_each(|item| item.end());
+    queue::release(id, items.into_iter().flat_map(|item| &item.jobs), Charge::GivenBack, pause);
 }
 
 /// Gives a batch back whose request failed through no fault of its rows.
 pub fn give_back(batch: &Batch, pause: Duration) {
-    queue::release(batch.vectorizer, batch.jobs(), Charge::GivenBack, pause);
+    release(batch.vectorizer, batch.items.iter(), pause);
 }
 
 /// A request with one text failed, and the row may be at fault: it is tried again later, or given up after its attempts.
 pub fn charge(batch: &Batch, failure: &Failure, work: &Work) {
-    for item in &batch.items {
-        if item.attempts() >= work.max_attempts as i16 {
-            give_up(batch.vectorizer, item, failure);
-        } else {
-            queue::release(batch.vectorizer, item.jobs.iter(), Charge::Kept, pause_after(item, work));
-        }
+    let (last, others): (Vec<&Item>, Vec<&Item>) =
+        batch.items.iter().partition(|item| item.attempts() >= work.max_attempts as i16);
+    give_up_unchanged(batch.vectorizer, &last, failure, work);
+    for item in others {
+        item.end();
+        queue::release(batch.vectorizer, item.jobs.iter(), Charge::Kept, pause_after(item, work));
     }
 }
 
@@ -211,9 +292,37 @@ pub fn raised(id: i32, item: &Item, caught: &Caught, work: &Work) {
 }
 
 /// The rows of a batch are refused for good.
-pub fn reject(batch: &Batch, failure: &Failure) {
-    for item in &batch.items {
-        give_up(batch.vectorizer, item, failure);
+pub fn reject(batch: &Batch, failure: &Failure, work: &Work) {
+    give_up_unchanged(batch.vectorizer, &batch.items.iter().collect::<Vec<_>>(), failure, work);
+}
+
+/// Gives up rows that still have the text which was refused. One that has another by now may have been embedded meanwhile: it is read
+/// once more.
+fn give_up_unchanged(id: i32, items: &[&Item], failure: &Failure, work: &Work) {
+    if items.is_empty() {
+        return;
+    }
+    let keys: Vec<&str> = items.iter().map(|item| item.row().key.as_str()).collect();
+    let Some(looks) = gather::load(id).map(|context| gather::look(&context, &keys)) else {
+        return items.iter().for_each(|item| give_up(id, item, failure));
+    };
+    let Some(looks) = looks else {
+        return release(id, items.iter().copied(), LOCKED_PAUSE);
+    };
+    for (item, look) in items.iter().zip(looks) {
+        let row = item.row();
+        match look {
+            Look::Gone => {
+                item.end();
+                queue::complete(id, row.jobs.iter());
+            }
+            // An input that gives another text each time ends as well.
+            Look::Text(hash) if hash != row.hash && row.attempts() < work.max_attempts as i16 => {
+                item.end();
+                queue::release(id, row.jobs.iter(), Charge::Kept, Duration::ZERO);
+            }
+            Look::Text(_) | Look::Unknown => give_up(id, item, failure),
+        }
     }
 }
 
@@ -228,10 +337,27 @@ pub fn too_long(id: i32, item: &Item, model: &str, most: usize) {
     give_up(id, item, &failure);
 }
 
+/// A text has more pieces than can be held until the last of them has its vector.
+pub fn too_many_pieces(id: i32, item: &Item, pieces: Option<usize>) {
+    let message = match pieces {
+        Some(pieces) => format!("the text has {pieces} chunks, which are too many for one row"),
+        None => "the text has more than 16 million characters".to_string(),
+    };
+    let hint = "Spread the text over several rows, or call autoembed.disable(), and autoembed.enable() with a larger chunk_size; then call autoembed.retry_failed().";
+    give_up(id, item, &Failure::new(Action::Reject, "too_long", &message, hint));
+}
+
 fn give_up(id: i32, item: &Item, failure: &Failure) {
-    if !queue::complete(id, item.jobs.iter()).is_empty() {
-        queue::fail(id, &item.key, &item.hash, item.attempts(), &failure.code, &failure.message, &failure.hint);
+    item.end();
+    let row = item.row();
+    if queue::complete(id, row.jobs.iter()).is_empty() {
+        return;
     }
+    let message = match &item.part {
+        Some(part) => format!("{}: {}", part.name(), failure.message),
+        None => failure.message.clone(),
+    };
+    fail(id, row, &failure.code, &message, &failure.hint);
 }
 
 /// One request, as far as the log tells of it.

@@ -1,30 +1,39 @@
 //! From jobs to items: claim, bring together what is of one row, read the texts, end what needs no request. One transaction.
 
 use crate::pg::catalog::{self, Pgvector, Silenced, StoredModel, Table, Vectorizer};
-use crate::pg::enable;
+use crate::pg::chunks::ChunkTable;
 use crate::pg::ffi::catch::{Caught, subtransaction};
-use crate::pg::ffi::locks;
+use crate::pg::ffi::{locks, process};
+use crate::pg::notify;
 use crate::pg::queue::{self, Charge, Job};
 use crate::pg::settings::Work;
 use crate::pg::source::{self, Found, Target};
+use crate::pg::{change, enable, repair};
 use crate::worker::batch::Item;
 use crate::worker::finish;
+use crate::worker::pieces::{Complete, MOST_CHARS};
 use crate::worker::state;
-use autoembed_core::hash::CacheKeys;
+use autoembed_core::hash::{CacheKeys, text_hash};
 use autoembed_core::model::TooLong;
 use autoembed_core::{InputKind, Limits};
 use pgrx::PgSqlErrorCode;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+mod look;
+mod pieces;
+mod portions;
+mod walk;
+
+pub use look::{Look, look};
+use pieces::{Pieces, in_pieces};
+use portions::{MOST_AT_ONCE, Portions};
+use walk::{Walk, walk};
 
 /// How long a table that somebody has locked is left alone.
 pub const IN_USE: Duration = Duration::from_millis(500);
 /// How long a table that refuses to be read is left alone.
 const REFUSED: Duration = Duration::from_secs(5);
-/// Rows that a backfill walks at once.
-const WALK: i64 = 4096;
-/// Characters of texts that are read at once; about as many bytes are read before the rest of the rows is left for the next time.
-const MOST_AT_ONCE: usize = 16 << 20;
 
 /// A vectorizer with its table and model, as they are in this transaction.
 pub struct Context {
@@ -36,6 +45,8 @@ pub struct Context {
     pub stored: StoredModel,
     /// pgvector here.
     pub pgvector: Pgvector,
+    /// Its chunk table, where texts go in pieces.
+    pub chunks: Option<ChunkTable>,
     embedding: String,
     input: String,
 }
@@ -43,26 +54,45 @@ pub struct Context {
 impl Context {
     /// Locks the table for writing, in this transaction, without waiting; false: somebody has it locked.
     pub fn lock(&self) -> bool {
-        locks::try_lock_for_writing(&catalog::with_partitions(&self.table))
+        let mut tables = catalog::with_partitions(&self.table);
+        tables.extend(self.chunks.as_ref().map(|chunks| chunks.table.oid));
+        locks::try_lock_for_writing(&tables)
     }
 
     /// What reading and writing need.
     pub fn target(&self) -> Target<'_> {
-        Target { vectorizer: &self.vectorizer, table: &self.table, embedding: &self.embedding, input: &self.input }
+        Target {
+            vectorizer: &self.vectorizer,
+            table: &self.table,
+            embedding: &self.embedding,
+            input: &self.input,
+            chunks: self.chunks.as_ref(),
+        }
+    }
+
+    /// Most characters that are read of one text.
+    fn max_chars(&self) -> i32 {
+        match self.chunks {
+            // One more, to know that there are more.
+            Some(_) => MOST_CHARS as i32 + 1,
+            None => source::max_chars(&self.stored.model),
+        }
     }
 }
 
 /// Loads all that is needed to work for a vectorizer; notes in its state why that is not possible where it is not.
 pub fn load(id: i32) -> Option<Context> {
     let mut vectorizer = catalog::vectorizer(id)?;
-    if vectorizer.is_restored {
-        catalog::repair();
+    // In a session's transaction, which may last, its names do.
+    if vectorizer.is_restored && process::is_worker() {
+        repair::all();
         vectorizer = catalog::vectorizers().into_iter().find(|v| v.id == id)?;
     }
     let table = catalog::table(vectorizer.source)?;
     let stored = catalog::model(&vectorizer.model);
     let pgvector = catalog::pgvector();
     let dimensions = stored.as_ref().map_or(0, |s| s.model.dimensions as i32);
+    let chunks = ChunkTable::owned(&vectorizer, &table);
     let mut triggers = enable::trigger_names(id).to_vec();
     triggers.truncate(if vectorizer.on_change == "clear" { 3 } else { 2 });
     let again = "call autoembed.disable() and autoembed.enable() again; the vectors stay".to_string();
@@ -74,10 +104,17 @@ pub fn load(id: i32) -> Option<Context> {
         )),
         (Err(e), ..) => Some(("model", e.to_string(), "create the model again".to_string())),
         (_, Err(e), ..) => Some(("pgvector", e.to_string(), "run CREATE EXTENSION vector".to_string())),
+        _ if !table.key.is_empty() && let Err((message, hint)) = &chunks => {
+            Some(("no_column", message.clone(), hint.clone()))
+        }
         // With a column, the triggers that watch it are dropped: what is named is what has happened.
         (_, _, None, _) => Some((
             "no_column",
-            format!("the vector column of table \"{}\" was dropped or has another type", table.name),
+            format!(
+                "the vector column of {}table \"{}\" was dropped or has another type",
+                if vectorizer.chunks.is_some() { "the chunk table of " } else { "" },
+                table.name
+            ),
             "call autoembed.disable() and autoembed.enable() again".to_string(),
         )),
         (_, _, _, None) => Some((
@@ -110,12 +147,14 @@ pub fn load(id: i32) -> Option<Context> {
         }),
     };
     if let Some((code, message, hint)) = problem {
+        let would_end_all = hint.contains("autoembed.disable()");
+        let hint = change::hint_for(id).filter(|_| would_end_all).unwrap_or(hint);
         state::block_vectorizer(id, code, &message, &hint);
         return None;
     }
-    let (stored, pgvector) = (stored.ok()?, pgvector.ok()?);
+    let (stored, pgvector, chunks) = (stored.ok()?, pgvector.ok()?, chunks.ok()?);
     let (embedding, input) = (vectorizer.embedding.clone()?, vectorizer.input.clone()?);
-    Some(Context { vectorizer, table, stored, pgvector, embedding, input })
+    Some(Context { vectorizer, table, stored, pgvector, chunks, embedding, input })
 }
 
 /// What one look at a lane brought.
@@ -186,7 +225,7 @@ pub fn gather(
 ) -> Gathered {
     let id = context.vectorizer.id;
     let not_now = |ahead, rest| Gathered { rest: Some(rest), ..give_back(id, ahead, rest) };
-    if !context.lock() {
+    if !context.lock() || !change::is_as_loaded(&context.vectorizer) {
         return not_now(ahead, IN_USE);
     }
     let mut walked = Walk::Over;
@@ -196,12 +235,22 @@ pub fn gather(
             Err(rest) => return not_now(ahead, rest),
         }
     }
+    let was_claimed_ahead = ahead.is_some();
     let Claimed { jobs, is_full } = ahead.unwrap_or_else(|| {
         let jobs = queue::claim(id, lane, above, limit, work.lease);
         Claimed { is_full: jobs.len() == limit, jobs }
     });
-    // Rows that wait for their time, or for others, are no reason to look again at once.
-    let walks_on = walked == Walk::On || (walked == Walk::Full && !jobs.is_empty());
+    if !context.vectorizer.delay.is_zero() && jobs.len() < limit {
+        queue::note_delays(id, lane, above);
+    }
+    let walks_on = match walked {
+        Walk::On => true,
+        // Rows that wait for their time, or for others, are no reason to look again at once.
+        Walk::Full => !jobs.is_empty(),
+        // What was claimed ahead was so before these rows were queued, and nobody will tell of them.
+        Walk::Last => was_claimed_ahead,
+        Walk::Over => false,
+    };
     let mut gathered = Gathered {
         walks_on,
         claimed: jobs.len(),
@@ -218,18 +267,22 @@ pub fn gather(
         rows.into_iter().partition(|jobs| attempts(jobs) <= work.max_attempts as i16);
     for jobs in &given_up {
         queue::complete(id, jobs.iter());
+        let Some(job) = Job::for_all(jobs.iter()) else { continue };
         queue::fail(
             id,
-            &jobs[0].key,
+            &Job { attempts: job.attempts - 1, ..job },
             &[],
-            attempts(jobs) - 1,
             queue::WORKER_DIED,
             "the worker ended each time it had this row in hand",
             "Look into the server's log for that time; then call autoembed.retry_failed().",
         );
+        notify::failed(id);
     }
-    let max_chars = source::max_chars(&context.stored.model);
-    let mut portions = Portions::new(rows, max_chars as usize);
+    let rows = if context.chunks.is_some() { pieces::distrust(id, rows) } else { rows };
+    let max_chars = context.max_chars();
+    // A text in pieces is there several times, and its vectors with it.
+    let most = if context.chunks.is_some() { MOST_AT_ONCE / 4 } else { MOST_AT_ONCE };
+    let mut portions = Portions::new(rows, max_chars as usize, most);
     while let Some(rows) = portions.next() {
         let keys: Vec<&str> = rows.iter().map(|jobs| jobs[0].key.as_str()).collect();
         match read(context, &keys, max_chars) {
@@ -245,6 +298,7 @@ pub fn gather(
                     block(context, UNREADABLE, &caught);
                 }
                 gathered.rest = Some(pause);
+                gathered.walks_on = false;
                 return gathered;
             }
         }
@@ -259,43 +313,6 @@ pub fn gather(
         state::unblock_vectorizer(id);
     }
     gathered
-}
-
-/// Rows to be read, a portion at a time, so that however huge their texts are only so much of them is in memory.
-struct Portions {
-    rows: VecDeque<Vec<Job>>,
-    size: usize,
-    bytes: usize,
-}
-
-impl Portions {
-    fn new(rows: Vec<Vec<Job>>, max_chars: usize) -> Portions {
-        Portions { rows: rows.into(), size: (MOST_AT_ONCE / max_chars.max(1)).max(1), bytes: 0 }
-    }
-
-    /// The next portion; `None` where all are read, or enough.
-    fn next(&mut self) -> Option<Vec<Vec<Job>>> {
-        let size = self.size.min(self.rows.len());
-        (size > 0 && self.bytes < MOST_AT_ONCE).then(|| self.rows.drain(..size).collect())
-    }
-
-    /// Notes what the last portion brought. After small texts the next one is larger, though not by much: they may be followed by
-    /// huge ones.
-    fn took(&mut self, found: &[Row]) {
-        let length = |row: &Row| match row {
-            Row::Found(Found { text: Some(text), .. }) => text.len(),
-            _ => 0,
-        };
-        let bytes: usize = found.iter().map(length).sum();
-        self.bytes += bytes;
-        if bytes < MOST_AT_ONCE / 8 {
-            self.size *= 4;
-        }
-    }
-
-    fn rest(&mut self) -> impl Iterator<Item = Vec<Job>> {
-        self.rows.drain(..)
-    }
 }
 
 fn attempts(jobs: &[Job]) -> i16 {
@@ -352,7 +369,9 @@ fn drop_superseded(context: &Context, jobs: Vec<Job>) -> Vec<Job> {
         return jobs;
     }
     let superseded = queue::superseded(context.vectorizer.id, &jobs);
-    let (old, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| superseded.contains(&job.id));
+    // A later job may take vectors for right that do not count.
+    let is_over = |job: &Job| !job.is_forced && superseded.contains(&job.id);
+    let (old, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(is_over);
     queue::complete(context.vectorizer.id, old.iter());
     jobs
 }
@@ -389,6 +408,7 @@ fn sort_out(
     let prefix = context.stored.model.prefix_size(InputKind::Document);
     let mut ended: Vec<Job> = Vec::new();
     let mut to_clear: Vec<(Item, Option<Vec<u8>>)> = Vec::new();
+    let mut complete: Vec<Complete> = Vec::new();
     for (jobs, found) in rows.into_iter().zip(found) {
         let found = match found {
             Row::Found(found) => found,
@@ -412,6 +432,14 @@ fn sort_out(
             None => {
                 to_clear.push((Item::without_text(jobs), found.hash));
             }
+            Some(text) if context.chunks.is_some() => {
+                let hash = found.hash.unwrap_or_default();
+                match in_pieces(context, jobs, text, hash, &found.pieces, cut, &cache_keys) {
+                    Pieces::Failed => gathered.settled += 1,
+                    Pieces::Complete(row) => complete.push(row.finish()),
+                    Pieces::Wanted(items) => gathered.items.extend(items),
+                }
+            }
             Some(text) => {
                 let is_longer = text.len() >= max_chars as usize && text.chars().count() >= max_chars as usize;
                 let mut item = Item::new(jobs, text, found.hash.unwrap_or_default(), prefix);
@@ -424,9 +452,12 @@ fn sort_out(
             }
         }
     }
-    gathered.settled += ended.len() + to_clear.len();
+    gathered.settled += ended.len() + to_clear.len() + complete.len();
     queue::complete(id, ended.iter());
     finish::clear(context, to_clear, work);
+    if !complete.is_empty() {
+        finish::write_in_pieces(context, &complete, work);
+    }
 }
 
 /// Makes an item ready to be sent; false: its text must not be cut and is far too long. What is little too long by the
@@ -444,50 +475,13 @@ fn fit(context: &Context, item: &mut Item, is_longer: bool, cut: &Limits, keys: 
         TooLong::Fail => {}
     }
     // Who asks for a row to be embedded again wants no remembered vector.
-    let is_forced = item.jobs.iter().any(|job| job.lane == queue::BACKFILL && !job.if_missing);
-    if model.provider.is_remote() && !is_forced {
-        item.memory = Some((context.table.owner, keys.of(&item.text)));
+    if model.provider.is_remote() && !item.is_forced() {
+        let mut key = keys.of(&item.text);
+        if context.table.has_row_security {
+            // How soon a vector is there tells nobody that another's row has the same text: what is remembered is so for this row.
+            key.iter_mut().zip(text_hash(&item.key)).for_each(|(byte, other)| *byte ^= other);
+        }
+        item.memory = Some((context.table.owner, key));
     }
     true
-}
-
-/// What became of a walk.
-#[derive(Clone, Copy, PartialEq)]
-enum Walk {
-    /// The lane is full enough.
-    Full,
-    /// Rows were queued, and there are more.
-    On,
-    /// The end of the table was reached, or another walks.
-    Over,
-}
-
-/// Fills the backfill lane up with the next rows of the table, so that no more than a few thousand wait in it. Where the
-/// table cannot be read: how long to leave it alone.
-fn walk(context: &Context, above: i64, limit: usize) -> Result<Walk, Duration> {
-    let id = context.vectorizer.id;
-    let low = 2 * limit.max(256) as i64;
-    if queue::waiting_in_backfill(id, above, low) >= low {
-        return Ok(Walk::Full);
-    }
-    let Some(walk) = queue::lock_walk(id) else { return Ok(Walk::Over) };
-    let rows = WALK.max(2 * limit as i64);
-    let keys = match subtransaction(|| {
-        source::walk(&context.target(), walk.last_key.as_deref(), walk.end_key.as_deref(), rows)
-    }) {
-        Ok(keys) => keys,
-        Err(caught) if caught.is_contention() => return Err(IN_USE),
-        Err(caught) => {
-            block(context, UNREADABLE, &caught);
-            return Err(REFUSED);
-        }
-    };
-    let count = keys.len() as i64;
-    let last = keys.last().map(|(key, _)| key.clone());
-    let missing: Vec<String> = keys.into_iter().filter(|(_, has)| walk.force || !has).map(|(key, _)| key).collect();
-    if !missing.is_empty() {
-        queue::add(id, queue::BACKFILL, missing, !walk.force);
-    }
-    queue::step_walk(id, last, count, count < rows);
-    Ok(if count >= rows { Walk::On } else { Walk::Over })
 }

@@ -1,11 +1,11 @@
 //! Housekeeping: old entries of the request log are added up and removed, old failures are forgotten, names are brought up to
 //! date.
 
-use crate::pg::catalog;
 use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::rights::as_extension;
 use crate::pg::ffi::spi::{self, Mode, args};
 use crate::pg::ffi::utility::{self, Changed};
+use crate::pg::repair;
 use crate::pg::settings::Work;
 use crate::worker::{self, check, index};
 use pgrx::pg_sys;
@@ -23,7 +23,7 @@ const ALL_AGAIN: Duration = Duration::from_secs(10);
 pub fn follow_tables() -> Result<(), Caught> {
     const SQL: &str = "SELECT id FROM autoembed.vectorizer ORDER BY id";
     let all = worker::transaction(|| {
-        catalog::repair();
+        repair::all();
         as_extension(|| spi::query(SQL, &[], Mode::Write, |row| row.or_default::<i32>(1)))
     })?;
     look_at(&all)
@@ -75,13 +75,13 @@ impl Follower {
 
 /// Looks at the vectorizers of these tables, and of those that they are partitions of.
 fn follow_these(tables: &[pg_sys::Oid]) -> Result<Vec<i32>, Caught> {
-    const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE v.source::oid = ANY ($1) \
+    const SQL: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE v.source::oid = ANY ($1) OR v.chunk_table::oid = ANY ($1) \
          OR v.source::oid IN (SELECT a.relid::oid FROM unnest($1) AS t (changed) CROSS JOIN pg_partition_ancestors(t.changed) a) ORDER BY v.id";
     let concerned = worker::transaction(|| {
         let concerned: Vec<i32> =
             as_extension(|| spi::planned(SQL, args![tables.to_vec()], Mode::Write, |row| row.or_default(1)));
         if !concerned.is_empty() {
-            catalog::repair();
+            repair::all();
         }
         concerned
     })?;
@@ -92,8 +92,9 @@ fn follow_these(tables: &[pg_sys::Oid]) -> Result<Vec<i32>, Caught> {
     Ok(concerned)
 }
 
-/// Keeps house once.
-pub fn house(work: &Work) -> Result<(), Caught> {
+/// Keeps house once; `is_first`: a worker has just begun. A restore brings all vectorizers in one statement, after the other tables: where there is
+/// none, that of waiting rows may be still to come, and a sum that is made of the log now would be in the way of the sum that comes.
+pub fn house(work: &Work, is_first: bool) -> Result<(), Caught> {
     const LOG: &str = "WITH old AS (DELETE FROM autoembed.request WHERE at < clock_timestamp() - $1 * interval '1 s' RETURNING *), \
          days AS (INSERT INTO autoembed.usage_day AS u (model, day, requests, inputs, tokens, cost, errors, cache_hits) \
            SELECT model, timezone('UTC', at)::date, count(*) FILTER (WHERE inputs > 0), sum(inputs), COALESCE(sum(tokens), 0), sum(cost), \
@@ -103,12 +104,18 @@ pub fn house(work: &Work) -> Result<(), Caught> {
          sums AS (SELECT vectorizer_id, sum(rows) AS rows, sum(truncated) AS truncated FROM old GROUP BY 1) \
          UPDATE autoembed.vectorizer v SET embedded = v.embedded + sums.rows, truncated = v.truncated + sums.truncated \
          FROM sums WHERE v.id = sums.vectorizer_id";
+    const ANY: &str = "SELECT EXISTS (SELECT FROM autoembed.vectorizer)";
     const FAILED: &str = "DELETE FROM autoembed.failed WHERE failed_at < clock_timestamp() - $1 * interval '1 s'";
     worker::transaction(|| {
         as_extension(|| {
+            let is_any = spi::planned(ANY, &[], Mode::Write, |row| row.or_default::<bool>(1)).first() == Some(&true);
+            if is_any {
+                remove_orphans("job");
+                remove_orphans("embedded");
+            } else if is_first {
+                return;
+            }
             spi::execute(LOG, args![work.request_retention.as_secs_f64()]);
-            remove_orphans("job");
-            remove_orphans("embedded");
             spi::execute(FAILED, args![work.failed_retention.as_secs_f64()]);
         });
     })

@@ -3,6 +3,7 @@
 
 use crate::pg::ffi::{catch, locks, process};
 use crate::pg::settings;
+use crate::worker::builders::Builders;
 use crate::worker::turns::{self, Shortage, Waiting};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::prelude::*;
@@ -110,6 +111,7 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
     process::connect_to_none();
     let mut served: HashMap<pg_sys::Oid, Served> = HashMap::new();
     let mut shortage = Shortage::default();
+    let mut builders = Builders::default();
     loop {
         process::reload_settings();
         let wanted = settings::databases();
@@ -119,6 +121,9 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
             served.retain(|oid, _| databases.iter().any(|(of, _)| of == oid));
             // Who has been without a worker longest goes first.
             databases.sort_by_key(|(oid, _)| served.get(oid).and_then(|entry| entry.seen));
+            builders.look(&databases);
+            // Before a place goes to the worker that has just left it.
+            builders.serve(served.values().filter_map(|entry| entry.waits).min());
             let mut waiting = Vec::new();
             for (oid, name) in databases {
                 let now = Instant::now();
@@ -129,7 +134,7 @@ pub extern "C-unwind" fn autoembed_launcher_main(_unused: pg_sys::Datum) {
                     waiting.push(Waiting { database: oid, name, since, is_barren: entry.is_barren() });
                 }
             }
-            shortage.note(&waiting);
+            shortage.note(&waiting, builders.is_one_waiting());
         }
         let round = if shortage.is_on() { SHORT_ROUND } else { ROUND };
         let now = Instant::now();

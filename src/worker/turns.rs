@@ -1,6 +1,6 @@
 //! More databases than places for their workers (`max_worker_processes`): they take turns. While the launcher finds no place for a
-//! database it holds a lock that every worker can see; workers then leave, one at a time, and the launcher gives the place to the
-//! database that has waited longest.
+//! database, or for a process that builds an index, it holds a lock that every worker can see; workers then leave, one at a time, and the launcher gives the place to the
+//! one that has waited longest.
 
 use crate::pg::error::Error;
 use crate::pg::ffi::locks;
@@ -104,12 +104,13 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// Makes it known to the workers, and writes into the log once for each database, and once when it is over.
-    pub fn note(&mut self, waiting: &[Waiting]) {
-        if self.is_known && waiting.is_empty() {
+    /// Makes it known to the workers, also where a process that builds an index waits, and writes into the log once for each database, and once when it is over.
+    pub fn note(&mut self, waiting: &[Waiting], is_builder_waiting: bool) {
+        let is_any = is_builder_waiting || !waiting.is_empty();
+        if self.is_known && !is_any {
             locks::nobody_is_short();
             self.is_known = false;
-        } else if !self.is_known && !waiting.is_empty() {
+        } else if !self.is_known && is_any {
             self.is_known = locks::somebody_is_short();
         }
         let mut waiting = waiting.iter().filter(|waiting| !waiting.is_barren).peekable();

@@ -4,7 +4,7 @@ use crate::pg::error::{Error, Result};
 use crate::pg::ffi::rights::{as_extension, is_restricted};
 use crate::pg::ffi::spi::{self, Arg, Mode};
 use crate::pg::ffi::{process, snapshot};
-use crate::pg::{vectorizers, wake};
+use crate::pg::{change, vectorizers, wake};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
@@ -33,8 +33,11 @@ pub fn until_done(source: Option<pg_sys::Oid>, timeout: Interval) -> Result<bool
         return Err(Error::argument("timeout is negative", "Give how long to wait, for instance '1 min'."));
     }
     let begun = Instant::now();
+    let changes = change::all();
     let limit = Duration::from_secs_f64(seconds.min(1e9));
-    let ids: Vec<i32> = vectorizers::own_all(source)?.into_iter().map(|v| v.id).collect();
+    // A change of model may take days, and searches do not wait for it either.
+    let is_second = |id: i32| changes.iter().any(|change| change.id == id);
+    let ids: Vec<i32> = vectorizers::own_all(source)?.into_iter().map(|v| v.id).filter(|id| !is_second(*id)).collect();
     let now = process::now_plus(0.0);
     let own = wake::has_queued();
     if own {

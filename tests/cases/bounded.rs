@@ -73,8 +73,8 @@ fn a_full_queue_takes_no_memory_and_its_room_is_used_again() {
     let left = "SELECT count(*) FROM messages WHERE embedding IS NULL";
     assert_eq!(site.db.int(left), 0);
     assert!(peak.bytes() < 60 * MB, "{} bytes", peak.bytes());
-    // A key of six digits: the row, its entry in the index, and the fifth that is left free on each page.
-    assert!(full[0] < 200 * rows as i64, "{full:?} bytes for {rows} jobs");
+    // A key of six digits: the row, as much room on its page for its claim, and its entry in the index.
+    assert!(full[0] < 240 * rows as i64, "{full:?} bytes for {rows} jobs");
     assert!(full[1] < full[0] * 3 / 2, "a queue that was full before takes more: {full:?}");
 }
 

@@ -27,7 +27,7 @@ fn twenty_seconds_of_chaos() {
 
 /// Each of these breaks another promise on another table, and each must be found. (Triggers that are dropped or disabled the product notices
 /// itself; these look well and do nothing.)
-const SABOTAGE: [(&str, &str); 6] = [
+const SABOTAGE: [(&str, &str); 8] = [
     (
         "CREATE OR REPLACE TRIGGER autoembed_4_insert AFTER INSERT ON letters FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.queue_change('4', '0');
          CREATE OR REPLACE TRIGGER autoembed_4_update AFTER UPDATE ON letters FOR EACH ROW WHEN (false) EXECUTE FUNCTION autoembed.queue_change('4', '0')",
@@ -49,6 +49,15 @@ const SABOTAGE: [(&str, &str); 6] = [
          CREATE TRIGGER lie BEFORE UPDATE ON plain FOR EACH ROW WHEN (OLD.embedding IS NULL AND NEW.embedding IS NOT NULL AND NEW.id % 5 = 0)
          EXECUTE FUNCTION lie()",
         "a vector was written that was not of the text",
+    ),
+    (
+        "CREATE TRIGGER lie BEFORE INSERT OR UPDATE ON essays_chunks FOR EACH ROW WHEN (NEW.id % 5 = 0) EXECUTE FUNCTION lie()",
+        "has a vector of another text",
+    ),
+    (
+        "CREATE FUNCTION mumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.chunk := lower(NEW.chunk) || ' or so'; RETURN NEW; END $$;
+         CREATE TRIGGER mumble BEFORE INSERT ON essays_chunks FOR EACH ROW WHEN (NEW.id % 5 = 1) EXECUTE FUNCTION mumble()",
+        "is of another text",
     ),
     (
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;

@@ -1,7 +1,7 @@
 //! Much at once: old snapshots, full queues, floods. Nothing slows down for good, and nobody starves.
 
 use autoembed_stub::{Do, Script};
-use autoembed_tests::site::{PATIENCE, rows};
+use autoembed_tests::site::{DATABASE, PATIENCE, rows};
 use autoembed_tests::{Db, Site};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -139,6 +139,64 @@ fn g26_an_old_snapshot_slows_nothing_down() {
     // Eight times where each look reads all dead rows.
     assert!(ratio(&drained) < 4.0, "drained {:.1} times as slowly: {drained:?}", ratio(&drained));
     assert!(ratio(&inserted) < 4.0, "inserted {:.1} times as slowly: {inserted:?}", ratio(&inserted));
+}
+
+/// What the view `progress` shows of a backfill is measured each second, without looking through the jobs that are done; and when the backfill
+/// is over, nothing is.
+#[test]
+fn g26_a_backfill_is_measured_beside_dead_rows() {
+    const DEAD: i64 = 200_000;
+    const READ: &str =
+        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relid = 'autoembed.job'::regclass";
+    let mut site = Site::builder()
+        .test_build()
+        .setting("autovacuum", "off")
+        .setting("autoembed.poll_interval", "10min")
+        .model("max_batch_inputs => 10, max_concurrent_requests => 1")
+        .start();
+    site.messages("backfill => false, index => 'none'");
+    // Nothing else looks through the queue: see `src/points.rs`.
+    site.cluster.points().only_when_told();
+    let old = site.cluster.wait_worker(DATABASE, PATIENCE);
+    site.db.run(&format!("SELECT pg_terminate_backend({old}, 10000)"));
+    site.marker();
+    site.db.run(
+        "SET session_replication_role = replica; INSERT INTO messages (content) SELECT 'old ' || i FROM generate_series(1, 300) i;
+         RESET session_replication_role",
+    );
+    let mut holder = site.session();
+    holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM messages");
+    site.db.run(&format!(
+        "BEGIN; INSERT INTO autoembed.job (vectorizer_id, lane, key) SELECT 1, 1, '0' FROM generate_series(1, {DEAD}) i;
+         DELETE FROM autoembed.job WHERE key = '0';
+         COMMIT"
+    ));
+    site.stub.script(Script::always(Do::delay(Duration::from_millis(300))));
+    site.db.run("SELECT autoembed.backfill('messages')");
+    let measured = |site: &mut Site, times: u32| {
+        for _ in 0..times {
+            let seen = site.db.maybe("SELECT at FROM autoembed.pace WHERE kind = 'backfill'");
+            let seen = seen.map_or("NULL".to_owned(), |at| format!("'{at}'"));
+            site.db.until_true(
+                &format!("(SELECT at FROM autoembed.pace) IS DISTINCT FROM {seen}::timestamptz"),
+                "",
+                PATIENCE,
+            );
+        }
+        site.db.int(READ)
+    };
+    let before = measured(&mut site, 1);
+    let read = measured(&mut site, 2) - before;
+    println!("{read} entries of the queue read while a backfill was measured for four seconds beside {DEAD} dead ones");
+    assert!(read < DEAD, "{read} entries were read");
+    site.settle("messages", "content");
+    let gone = "SELECT count(*) FROM autoembed.pace";
+    site.db.until(gone, "0", PATIENCE);
+    let before = site.db.int(READ);
+    site.db.run("SELECT pg_sleep(3)");
+    let read = site.db.int(READ) - before;
+    println!("{read} in three seconds after it");
+    assert!(read < DEAD, "{read} entries were read");
 }
 
 /// Numbers commit out of order: rows far below the highest number are found, however rarely the worker looks by itself.

@@ -60,7 +60,7 @@ fn g40_operators_made_beforehand() {
     site.create_model("stub", "max_batch_inputs => 5");
     site.messages("");
     let look = |site: &mut Site| {
-        for view in ["status", "failed_jobs", "workers", "requests", "models"] {
+        for view in ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()"] {
             site.db.rows(&format!("SELECT * FROM autoembed.{view}"));
         }
     };
@@ -151,8 +151,9 @@ fn g40_an_operator_for_every_pair_of_types() {
             ", 5, filter => '{\"tag\": null}'",
         ] {
             assert!(!caller.rows(&format!("SELECT * FROM similar_{table}('four'{arguments})")).is_empty());
+            caller.rows(&format!("SELECT * FROM similar_{table}_to(2{arguments})"));
         }
-        for view in ["status", "failed_jobs", "workers", "requests", "models"] {
+        for view in ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()"] {
             caller.rows(&format!("SELECT * FROM autoembed.{view}"));
         }
         for call in [
@@ -160,7 +161,12 @@ fn g40_an_operator_for_every_pair_of_types() {
             "resume('{}')",
             "backfill('{}', force => true)",
             "reconcile('{}')",
+            "notify('{}')",
+            "job_status('{}', '1')",
             "enqueue('{}', '{{1}}')",
+            "set_model('{}', 'builtin')",
+            "set_model('{}', 'stub')",
+            "estimate_cost('{}')",
             "embed_pending('{}')",
             "retry_failed('{}')",
             "discard_failed('{}')",
@@ -295,7 +301,7 @@ fn g07_the_search_path_is_resolved() {
     );
     site.settle("notes", "'note210'");
     assert_eq!(site.db.text("SELECT input FROM similar_notes('note210', 1, 0.9)"), "note210");
-    let kept = site.db.text("SELECT proconfig::text FROM pg_proc WHERE proname = 'similar_notes'");
+    let kept = site.db.text("SELECT proconfig::text FROM pg_proc WHERE proname = 'similar_notes_to'");
     assert!(kept.contains("public, pg_temp") && !kept.contains("to_come"), "{kept}");
 
     // In a session without a path, names are those of the server.

@@ -51,7 +51,7 @@ fn enable() {
         ("'pg_catalog.pg_class', 'relname'", "42501", "pg_class"),
         ("'autoembed.models', 'name'", "42501", "models"),
         // What this version does not do yet is said, not ignored.
-        ("'t', 'body', chunk_size => 100", "0A000", "chunk"),
+        ("'t', 'body', chunk_size => 1", "22023", "chunk_size cannot be 1"),
     ];
     for (arguments, code, part) in cases {
         let error = site.db.error(&format!("SELECT autoembed.enable({arguments})"));
@@ -72,6 +72,16 @@ fn foreign_tables() {
     }
     site.db.run("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; CREATE FOREIGN TABLE f (id int, body text) SERVER files OPTIONS (filename '/dev/null')");
     site.db.error("SELECT autoembed.enable('f', 'body')").assert("42809", "f");
+    // Nor is one a part of a table with a primary key, which every enabled table has: indexes need not reckon with it.
+    site.db.run("CREATE TABLE p (id int PRIMARY KEY, body text) PARTITION BY LIST (id)");
+    site.enable("p", "body", "");
+    for sql in [
+        "CREATE FOREIGN TABLE p1 PARTITION OF p FOR VALUES IN (1) SERVER files OPTIONS (filename '/dev/null')",
+        "ALTER TABLE f ADD COLUMN embedding vector(16), ALTER COLUMN id SET NOT NULL; ALTER TABLE p ATTACH PARTITION f FOR VALUES IN (1)",
+    ] {
+        let error = site.db.error(sql);
+        assert!(error.message.contains("foreign"), "{error:?}");
+    }
 }
 
 #[test]

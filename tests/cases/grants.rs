@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Db, Site};
 
 /// Functions that PUBLIC may execute, each with what it looks at itself.
-const FOR_EVERYBODY: [(&str, &str); 19] = [
+const FOR_EVERYBODY: [(&str, &str); 32] = [
     ("backfill", "owner"),
     ("clear_vector", "trigger"),
     ("disable", "owner"),
@@ -14,16 +14,29 @@ const FOR_EVERYBODY: [(&str, &str); 19] = [
     ("embed_pending", "owner"),
     ("enable", "owner"),
     ("enqueue", "owner"),
+    ("estimate_cost", "owner"),
+    ("fused", "nothing to hide"),
+    ("health", "reader"),
+    ("index_builds", "reader"),
+    ("job_status", "reader"),
     ("misfit", "nothing to hide"),
+    ("notify", "owner"),
     ("pause", "owner"),
     ("query_vector", "reader"),
     ("queue_change", "trigger"),
+    ("queue_counts", "reader"),
     ("reconcile", "owner"),
     ("resume", "owner"),
     ("retry_failed", "owner"),
+    ("row_search_statement", "reader"),
+    ("search_rows", "reader"),
     ("search_statement", "reader"),
     ("sees_all_rows", "nothing to hide"),
+    ("set_model", "owner"),
+    ("stats", "reader"),
     ("wait", "owner"),
+    ("word_information", "nothing to hide"),
+    ("words_matched", "nothing to hide"),
     ("worker_activity", "nothing to hide"),
 ];
 
@@ -37,7 +50,8 @@ fn what_public_is_given_was_chosen() {
     assert_eq!(site.db.column(FUNCTIONS), FOR_EVERYBODY.map(|(name, _)| name));
     const TABLES: &str = "SELECT c.relname || ' ' || a.privilege_type FROM pg_class c, aclexplode(c.relacl) a
         WHERE c.relnamespace = 'autoembed'::regnamespace AND a.grantee = 0 ORDER BY 1";
-    let tables = ["failed_jobs", "models", "requests", "status", "workers"].map(|table| format!("{table} SELECT"));
+    let tables =
+        ["failed_jobs", "models", "progress", "requests", "status", "workers"].map(|table| format!("{table} SELECT"));
     assert_eq!(site.db.column(TABLES), tables);
     const SCHEMA: &str = "SELECT a.privilege_type FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'autoembed' AND a.grantee = 0";
     assert_eq!(site.db.column(SCHEMA), ["USAGE"]);
@@ -77,16 +91,26 @@ fn a_stranger_spends_nothing_and_sees_nothing() {
         "retry_failed('messages')".to_owned(),
         "discard_failed('messages')".to_owned(),
         "reconcile('messages')".to_owned(),
+        "set_model('messages', 'builtin')".to_owned(),
+        "estimate_cost('messages', input => 'note')".to_owned(),
         "embed_pending('messages')".to_owned(),
         "wait('messages')".to_owned(),
+        "notify('messages')".to_owned(),
+        "job_status('messages', '1')".to_owned(),
         "embed('a text', 'stub')".to_owned(),
         "embed('a text', 'text-embedding-3-small')".to_owned(),
         format!("query_vector({id}, 'a text')"),
         format!("search_statement({id}, 5, NULL, 'semantic')"),
+        format!("row_search_statement({id}, 5, NULL)"),
+        format!("search_statement({id}, 5, NULL, 'hybrid')"),
     ] {
         stranger.error(&format!("SELECT autoembed.{call}")).assert("42501", "");
     }
+    stranger
+        .error(&format!("SELECT * FROM autoembed.search_rows({id}, 'a text', 5, NULL, NULL, 'semantic') AS r (i int, b text, s real)"))
+        .assert("42501", "messages");
     stranger.error("SELECT * FROM similar_messages('a text')").assert("42501", "messages");
+    stranger.error("SELECT * FROM similar_messages_to(1)").assert("42501", "messages");
     for call in [
         "drop_model('stub')",
         "test_model('stub')",
@@ -94,6 +118,7 @@ fn a_stranger_spends_nothing_and_sees_nothing() {
         "session_usage()",
         "queue_change()",
         "clear_vector()",
+        "own_model()",
     ] {
         stranger.error(&format!("SELECT autoembed.{call}"));
     }
@@ -103,12 +128,12 @@ fn a_stranger_spends_nothing_and_sees_nothing() {
     for all in ["embed_pending()", "retry_failed()", "discard_failed()"] {
         assert_eq!(stranger.int(&format!("SELECT autoembed.{all}")), 0, "{all}");
     }
-    for view in ["status", "failed_jobs", "requests"] {
+    for view in ["status", "progress", "failed_jobs", "requests", "stats()"] {
         assert_eq!(stranger.int(&format!("SELECT count(*) FROM autoembed.{view}")), 0, "{view}");
     }
     const HIDDEN: &str =
         "SELECT relname FROM pg_class WHERE relnamespace = 'autoembed'::regnamespace AND relkind IN ('r', 'v', 'S')
-        AND relname NOT IN ('failed_jobs', 'models', 'requests', 'status', 'workers')";
+        AND relname NOT IN ('failed_jobs', 'models', 'progress', 'requests', 'status', 'workers')";
     let hidden = stranger.column(HIDDEN);
     assert!(hidden.len() > 10, "{hidden:?}");
     for relation in hidden {

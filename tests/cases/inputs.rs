@@ -1,6 +1,7 @@
 //! What is embedded: columns, expressions, other tables' rows, and texts that are hardly there.
 
 use autoembed_tests::Site;
+use autoembed_tests::site::DATABASE;
 
 #[test]
 fn an_expression_over_two_columns() {
@@ -54,7 +55,13 @@ fn rows_named_by_enqueue() {
     assert_eq!(site.db.int("SELECT autoembed.enqueue('t', ARRAY['1', '2', '3'])"), 3);
     site.settle("t", input);
     site.db.run("UPDATE extra SET b = 'd'");
-    site.db.run("SELECT autoembed.enqueue('t')");
+    // All rows are meant rarely, so that is told; none, given as none, are none.
+    assert_eq!(site.db.int("SELECT autoembed.enqueue('t', '{}')"), 0);
+    let mut psql = site.cluster.tool("psql");
+    let output = psql.args(["-X", "-q", "-d", DATABASE, "-c", "SELECT autoembed.enqueue('t')"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("NOTICE:  no keys were given, so all rows of table \"t\""), "{said}");
+    assert!(said.contains("coalesce(array_agg(id::text), '{}')"), "{said}");
     site.settle("t", input);
 }
 

@@ -1,6 +1,7 @@
 //! Two sessions and the worker, step by step: a test build of the extension is held at the places where another one's step must
 //! come in between.
 
+use autoembed_stub::{Fault, Script};
 use autoembed_tests::points::{Action, Points};
 use autoembed_tests::site::{DATABASE, PATIENCE};
 use autoembed_tests::wait::seconds;
@@ -39,6 +40,27 @@ fn g02_the_first_claim_finishes_last() {
     let log = "SELECT string_agg(concat_ws(' ', inputs, rows, cached, ms, error_code, at), '; ' ORDER BY id) FROM autoembed.requests";
     assert!(requests <= 4, "{requests} requests: {}", site.db.text(log));
     assert!(site.db.int("SELECT sum(inputs) FROM autoembed.requests") <= 3 + 2 + 2);
+}
+
+/// Claim, edit or delete, finish of the later claim, refusal of the first: what was refused is not there any more, and nothing has failed.
+#[test]
+fn g02_a_refusal_that_comes_last() {
+    let (mut site, points) = site();
+    site.fault(Fault::Poison("poison".to_owned()));
+    let held = points.hold("answered");
+    site.db
+        .run("INSERT INTO messages (content) VALUES ('poison, to be edited'), ('poison, to be deleted'), ('poison')");
+    held.wait(PATIENCE);
+    site.db.run("UPDATE messages SET content = 'edited' WHERE id = 1; DELETE FROM messages WHERE id = 2");
+    assert_eq!(site.db.int("SELECT autoembed.embed_pending('messages')"), 1);
+    held.release();
+    site.until_idle("messages");
+    site.db.until("SELECT count(*) FROM autoembed.job", "0", PATIENCE);
+    assert_eq!(site.db.column("SELECT key FROM autoembed.failed_jobs"), ["3"]);
+    site.stub.script(Script::default());
+    site.db.run("SELECT autoembed.retry_failed()");
+    site.settle("messages", "content");
+    site.assert_all_vectors("messages", "content");
 }
 
 /// The same with an edit that is committed between the lock that the writer takes and its commit: it has to wait, and its job

@@ -105,6 +105,91 @@ fn a_key_does_not_depend_on_the_session() {
     assert_eq!(site.settle("events", "content"), 50);
 }
 
+/// A row that a session names by its key, as that session writes the key, is that row; what is queued is the key as triggers queue it.
+#[test]
+fn a_session_names_rows_as_it_writes_values() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE DOMAIN known_day AS date CHECK (VALUE > '2000-01-01');
+         CREATE TABLE k_day (id date PRIMARY KEY, content text); CREATE TABLE k_time (id timestamptz PRIMARY KEY, content text);
+         CREATE TABLE k_span (id interval PRIMARY KEY, content text); CREATE TABLE k_bytes (id bytea PRIMARY KEY, content text);
+         CREATE TABLE k_char (id char(8) PRIMARY KEY, content text); CREATE TABLE k_number (id numeric PRIMARY KEY, content text);
+         CREATE TABLE k_float (id float8 PRIMARY KEY, content text); CREATE TABLE k_domain (id known_day PRIMARY KEY, content text);
+         CREATE TABLE k_days (id date[] PRIMARY KEY, content text); CREATE TABLE k_int (id bigint PRIMARY KEY, content text);
+         CREATE TABLE k_uuid (id uuid PRIMARY KEY, content text); CREATE TABLE k_text (id text PRIMARY KEY, content text);
+         CREATE TABLE k_two (day date, n int, content text, PRIMARY KEY (day, n))",
+    );
+    let day = "make_date(2024, 2 + i, 3)";
+    let tables = [
+        ("k_day", day),
+        ("k_time", "'2024-07-01 10:00:00.25+00'::timestamptz + i * interval '1 hour'"),
+        ("k_span", "i * interval '-1 day -02:03:04.5'"),
+        ("k_bytes", "decode(lpad(to_hex(i), 8, '0'), 'hex')"),
+        ("k_char", "'key ' || i"),
+        ("k_number", "i + 0.50"),
+        ("k_float", "i / 7.0::float8"),
+        ("k_domain", day),
+        ("k_days", "ARRAY[make_date(2024, 2 + i, 3)]"),
+        ("k_int", "i"),
+        ("k_uuid", "md5(i::text)::uuid"),
+        ("k_text", "'a, (b) ' || i"),
+        ("k_two", "make_date(2024, 2 + i, 3), i"),
+    ];
+    for (table, value) in tables {
+        site.enable(table, "content", "index => 'none'");
+        site.db.run(&format!("SELECT autoembed.pause('{table}'); INSERT INTO {table} SELECT {value}, '{table} ' || i FROM generate_series(1, 3) i"));
+    }
+    // The keys as triggers queue them.
+    let queued = |site: &mut Site, table: &str| {
+        site.db.column(&format!(
+            "SELECT DISTINCT key FROM autoembed.job j JOIN autoembed.vectorizer v ON v.id = j.vectorizer_id WHERE v.source = '{table}'::regclass ORDER BY 1"
+        ))
+    };
+    let by_triggers = tables.map(|(table, _)| queued(&mut site, table));
+    for session in [
+        "SET datestyle = 'German'; SET timezone = 'Europe/Berlin'",
+        "SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Kathmandu'; SET bytea_output = 'escape'",
+        "SET datestyle = 'Postgres, MDY'; SET timezone = 'UTC'; SET intervalstyle = 'sql_standard'; SET extra_float_digits = 3",
+        "SET intervalstyle = 'iso_8601'; SET datestyle = 'ISO, DMY'; SET search_path = public",
+    ] {
+        site.db.run(&format!("RESET ALL; {session}"));
+        site.db.run("DELETE FROM autoembed.job");
+        for ((table, _), by_triggers) in tables.iter().zip(&by_triggers) {
+            let key = if *table == "k_two" { "ROW(t.day, t.n)::text" } else { "t.id::text" };
+            let states = format!("SELECT DISTINCT s.state FROM {table} t, autoembed.job_status('{table}', {key}) s");
+            assert_eq!(site.db.column(&states), ["not_queued"], "{session}: {table}");
+            site.db.run(&format!("SELECT autoembed.enqueue('{table}', (SELECT array_agg({key}) FROM {table} t))"));
+            assert_eq!(queued(&mut site, table), *by_triggers, "{session}: {table}");
+            assert_eq!(site.db.column(&states), ["waiting"], "{session}: {table}");
+            // What a view shows as a key is one in every session.
+            site.db.run(&format!("SELECT autoembed.enqueue('{table}', {})", array(by_triggers)));
+            assert_eq!(queued(&mut site, table), *by_triggers, "{session}: {table}");
+        }
+    }
+    site.db.run("RESET ALL; SET datestyle = 'German'");
+    // The third of February, and no second of March.
+    site.db.run("DELETE FROM autoembed.job; INSERT INTO k_day VALUES (make_date(2024, 2, 3), 'meant'), (make_date(2024, 3, 2), 'not meant')");
+    site.db.run("DELETE FROM autoembed.job; SELECT autoembed.enqueue('k_day', ARRAY['03.02.2024'])");
+    assert_eq!(queued(&mut site, "k_day"), ["2024-02-03"]);
+    site.db.error("SELECT autoembed.enqueue('k_day', ARRAY['03.02.2024', '02.13.2024'])").assert("22P02", "02.13.2024");
+    site.db.error("SELECT autoembed.enqueue('k_domain', ARRAY['03.02.1999'])").assert("22P02", "known_day");
+    site.db
+        .error("SELECT autoembed.enqueue('k_two', ARRAY['(03.02.2024)'])")
+        .assert("22P02", "has 1 columns, expected 2");
+    assert_eq!(queued(&mut site, "k_day"), ["2024-02-03"]);
+    site.db.run("SELECT autoembed.resume('k_day')");
+    site.db.until("SELECT count(embedding) FROM k_day WHERE content = 'meant'", "1", PATIENCE);
+    assert_eq!(site.db.column("SELECT content FROM k_day WHERE embedding IS NOT NULL"), ["meant"]);
+    site.db.run("SELECT autoembed.backfill('k_day')");
+    site.settle("k_day", "content");
+    assert_eq!(site.db.column("SELECT id FROM similar_k_day_to('03.02.2024', 1)").len(), 1);
+}
+
+/// An array of texts as SQL.
+fn array(texts: &[String]) -> String {
+    format!("ARRAY[{}]", texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", "))
+}
+
 #[test]
 fn g29_a_key_that_changes() {
     let mut site = Site::with_messages();
@@ -266,7 +351,7 @@ fn names_that_were_made_up() {
         );
         let id = site.db.int(&format!("SELECT id FROM autoembed.status WHERE {of}"));
         let function =
-            site.db.text(&format!("SELECT oid::regproc FROM pg_proc WHERE prosrc LIKE '%query_vector({id},%'"));
+            site.db.text(&format!("SELECT oid::regproc FROM pg_proc WHERE COALESCE(pg_get_function_sqlbody(oid), prosrc) LIKE '%search_rows({id},%'"));
         let found = site.db.rows(&format!("SELECT * FROM {function}('text {n}', 1)")).remove(0);
         assert_eq!(found[..2], [Some((*key).clone()), Some(format!("text {n}"))], "{table:?}");
         let filter = format!("jsonb_build_object({}, {})", literal(key), literal(key));

@@ -1,19 +1,14 @@
 //! Work done in the caller's own session.
 
 use autoembed_stub::Fault;
-use autoembed_tests::site::{PATIENCE, SiteBuilder};
+use autoembed_tests::site::PATIENCE;
 use autoembed_tests::wait::seconds;
 use autoembed_tests::{Site, vectors};
 use std::time::Instant;
 
-/// A server on which no background worker can be started at all.
-fn workerless() -> SiteBuilder {
-    Site::builder().preload(false).setting("max_worker_processes", "0").setting("max_logical_replication_workers", "0")
-}
-
 #[test]
 fn embed_pending_alone_does_everything() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text, note text)");
     site.insert(1, 100);
     site.enable("messages", "content", "");
@@ -33,7 +28,7 @@ fn embed_pending_alone_does_everything() {
 
 #[test]
 fn max_rows_is_honoured() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.messages("");
     site.insert(1, 10);
     assert_eq!(site.db.int("SELECT autoembed.embed_pending('messages', 4)"), 4);
@@ -45,7 +40,7 @@ fn max_rows_is_honoured() {
 
 #[test]
 fn only_the_table_named() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.messages("");
     site.db.run("CREATE TABLE notes (id int PRIMARY KEY, body text)");
     site.enable("notes", "body", "");
@@ -58,7 +53,7 @@ fn only_the_table_named() {
 
 #[test]
 fn what_fails_without_a_worker_is_kept() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.messages("");
     site.fault(Fault::Poison("bad".to_owned()));
     site.db.run("INSERT INTO messages (content) VALUES ('good'), ('bad'), ('fine')");
@@ -74,7 +69,7 @@ fn what_fails_without_a_worker_is_kept() {
 /// A call that cannot do its work says so, and loses nothing.
 #[test]
 fn embed_pending_while_the_server_is_away() {
-    let mut site = workerless().model("timeout => '1 s'").start();
+    let mut site = Site::workerless().model("timeout => '1 s'").start();
     site.messages("");
     let port = site.stub_gone();
     site.insert(1, 5);
@@ -98,7 +93,7 @@ fn embed_pending_while_the_server_is_away() {
 
 #[test]
 fn a_rolled_back_embed_pending_loses_nothing() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.messages("");
     site.insert(1, 10);
     site.db.run("BEGIN; SELECT autoembed.embed_pending(); ROLLBACK");
@@ -112,7 +107,7 @@ fn a_rolled_back_embed_pending_loses_nothing() {
 
 #[test]
 fn two_sessions_share_the_work() {
-    let mut site = workerless().start();
+    let mut site = Site::workerless().start();
     site.messages("");
     site.insert(1, 2000);
     site.stub.reset_stats();
@@ -172,6 +167,34 @@ fn backfill_with_force_replaces_vectors() {
     site.db.run("SELECT autoembed.backfill('messages', force => true)");
     assert!(site.db.yes("SELECT autoembed.wait('messages', '30 s')"));
     site.assert_all_vectors("messages", "content");
+}
+
+/// A backfill of what is missing, as somebody has it begun each night, ends none that embeds all rows anew.
+#[test]
+fn a_backfill_while_all_rows_are_embedded_anew() {
+    let mut site = Site::with_messages();
+    site.insert(1, 50);
+    site.settle("messages", "content");
+    let wrong = "SELECT autoembed.pause('messages'); UPDATE messages SET embedding = (SELECT embedding FROM messages WHERE id = 1) WHERE id > 20;
+        SELECT autoembed.backfill('messages', force => true)";
+    let begin_another = "SELECT autoembed.backfill('messages'); SELECT autoembed.resume('messages')";
+    site.db.run(wrong);
+    site.db.run(begin_another);
+    assert!(site.db.yes("SELECT autoembed.wait('messages', '30 s')"));
+    site.assert_all_vectors("messages", "content");
+    // It does not begin anew, either; what is missing behind its place, and what has come, is embedded in the end.
+    site.db.run(wrong);
+    site.db.run(
+        "UPDATE autoembed.backfill SET last_key = '20', walked = 20; SET session_replication_role = replica;
+         UPDATE messages SET embedding = NULL WHERE id = 7; INSERT INTO messages (content) VALUES ('unseen'); RESET session_replication_role",
+    );
+    site.stub.reset_stats();
+    site.db.run(begin_another);
+    site.settle("messages", "content");
+    assert!(site.db.yes("SELECT autoembed.wait('messages', '30 s')"));
+    site.assert_all_vectors("messages", "content");
+    assert_eq!(site.inputs().len(), 30 + 1, "the vector that was missing is remembered");
+    assert_eq!(site.db.int("SELECT count(*) FROM autoembed.backfill WHERE walked_at IS NULL OR force"), 0);
 }
 
 #[test]

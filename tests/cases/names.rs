@@ -201,7 +201,7 @@ impl Case {
     fn search(&self, site: &mut Site, text: &str, number: usize) {
         let function = site.db.text(&format!(
             "SELECT format('%I.%I', n.nspname, p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN autoembed.vectorizer v
-             ON p.prosrc LIKE format('%%autoembed.query_vector(%s,%%', v.id) WHERE v.source = {}::regclass",
+             ON COALESCE(pg_get_function_sqlbody(p.oid), p.prosrc) ~ format('autoembed[.](query_vector|search_rows)[(]%s,', v.id) WHERE v.source = {}::regclass",
             literal(&self.sql())
         ));
         let filter = format!(
@@ -328,8 +328,8 @@ fn names_of_every_kind() {
         case.act(&mut site, &format!("SELECT autoembed.disable({table}, {vector}, drop_column => true)"));
     }
     const LEFT: &str =
-        "SELECT (SELECT count(*) FROM autoembed.vectorizer) + (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal)
-        + (SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%autoembed.query_vector(%')";
+        "SELECT (SELECT count(*) FROM autoembed.vectorizer) + (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgrelid <> 'autoembed.models'::regclass)
+        + (SELECT count(*) FROM pg_proc WHERE COALESCE(pg_get_function_sqlbody(oid), prosrc) ~ 'autoembed[.](query_vector|search_rows)[(]')";
     assert_eq!(site.db.int(LEFT), 0, "something is left");
     assert_eq!(site.db.int("SELECT count(*) FROM autoembed.failed_jobs"), 0);
     println!("{CASES} cases in {:?}", start.elapsed());

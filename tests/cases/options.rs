@@ -130,7 +130,7 @@ fn disable_keeps_the_vectors() {
     site.db.run("SELECT autoembed.disable('notes')");
     assert_eq!(site.db.int("SELECT count(embedding) FROM notes"), 5);
     assert_eq!(site.db.int("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notes'::regclass"), 0);
-    assert_eq!(site.db.int("SELECT count(*) FROM pg_proc WHERE proname = 'similar_notes'"), 0);
+    assert_eq!(site.db.int("SELECT count(*) FROM pg_proc WHERE proname IN ('similar_notes', 'similar_notes_to')"), 0);
     assert_eq!(site.status("state", "notes"), "NULL");
     site.stub.reset_stats();
     site.db.run("INSERT INTO notes VALUES (6, 'unseen'); UPDATE notes SET body = 'unseen too' WHERE id = 1");

@@ -1,10 +1,20 @@
-//! The SQL of the README and of the guide, statement by statement, by a role that owns its tables and nothing else; what these pages
+//! The SQL of the README, of the guide and of the page on moving, statement by statement, by a role that owns its tables and nothing else; what these pages
 //! leave to a superuser, by one.
 
 use autoembed_tests::Site;
+use autoembed_tests::site::PATIENCE;
 
 /// What only superusers do; both pages say so where they have it.
-const BY_SUPERUSERS: [&str; 5] = ["CREATE EXTENSION", "ALTER SYSTEM", "pg_reload_conf", "create_model", "test_model"];
+const BY_SUPERUSERS: [&str; 8] = [
+    "CREATE EXTENSION",
+    "ALTER SYSTEM",
+    "pg_reload_conf",
+    "create_model",
+    "test_model",
+    "LEAKPROOF",
+    "UPDATE autoembed.models",
+    "autoembed.usage",
+];
 
 /// The statements of a page in their order: of its blocks of SQL, and what was typed in its sessions.
 fn statements(page: &str) -> Vec<String> {
@@ -79,6 +89,121 @@ fn the_guide_needs_no_superuser_but_where_it_says_so() {
         CREATE TABLE archive (id int PRIMARY KEY, content text); INSERT INTO archive SELECT i, 'letter ' || i FROM generate_series(1, 200) i;
         CREATE TABLE documents (id int PRIMARY KEY, title text, body text, lang text, tags jsonb);
         INSERT INTO documents SELECT i, 'title ' || i, 'the weather of day ' || i, 'en', '{\"year\": 2026}' FROM generate_series(1, 20) i;
+        CREATE TABLE tickets (id int PRIMARY KEY, body text);
         CREATE TABLE chat (id int PRIMARY KEY, content text); INSERT INTO chat VALUES (1, 'hello')";
     play(include_str!("../../docs/guide.md"), 26, TABLES);
+}
+
+/// What a table of the page on moving says of this side: the code in its second column.
+fn code_of_this_side(line: &str) -> Vec<String> {
+    let line = line.replace("\\|", "\u{1}");
+    let cell = line.split('|').nth(2).unwrap_or_default().replace('\u{1}', "|");
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Everything that the page on moving names is there, and every call of it works.
+#[test]
+fn what_one_moves_to_is_there() {
+    const PAGE: &str = include_str!("../../docs/moving.md");
+    const IS_THERE: &str = "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'autoembed'::regnamespace AND relname = $)
+         OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'autoembed'::regnamespace AND proname = $) OR EXISTS (SELECT FROM pg_settings WHERE name = 'autoembed.' || $)";
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, title text, body text, lang text); INSERT INTO docs VALUES (1, 'title', 'body', 'en');
+         CREATE FUNCTION embedding_input(docs) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1.title || ' ' || $1.body; END $$;",
+    );
+    site.enable("docs", "body", "text_search => 'english'");
+    assert!(site.db.yes("SELECT autoembed.wait('docs')"));
+    let (mut calls, mut names) = (0, 0);
+    for line in PAGE.lines().filter(|line| line.starts_with("| ")) {
+        let (arguments, rest): (Vec<String>, Vec<String>) = code_of_this_side(line).into_iter().partition(|code| {
+            code.split_once(" => ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        });
+        for code in &rest {
+            let sql = code.replace("text-embedding-3-small", "stub");
+            let name = code.strip_prefix("autoembed.").map(|rest| rest.split('(').next().unwrap_or_default());
+            let is_call = (name.is_some() || code.starts_with("similar_docs")) && code.contains('(');
+            if is_call && !code.contains("...") && !code.ends_with("()") {
+                let anew = if code.contains("enable(") {
+                    "SELECT autoembed.disable('docs', drop_column => true);"
+                } else {
+                    ""
+                };
+                site.db.run(&format!("BEGIN; {anew} SELECT * FROM {sql}; ROLLBACK"));
+                calls += 1;
+            } else if code.starts_with("SET ") {
+                site.db.run(&format!("{sql}; RESET ALL"));
+            } else if let Some(name) = name {
+                assert!(site.db.yes(&IS_THERE.replace('$', &format!("'{name}'"))), "{line}");
+                names += 1;
+            }
+        }
+        if let Some(filter) = arguments.iter().find(|argument| argument.starts_with("filter")) {
+            site.db.rows(&format!("SELECT * FROM similar_docs('q', {filter})"));
+        } else if !arguments.is_empty() {
+            // Sizes need each other.
+            let size = if line.contains("chunk_size => ") { "" } else { ", chunk_size => 64" };
+            let size = if arguments[0].starts_with("chunk") { size } else { "" };
+            let arguments = arguments.join(", ").replace("text-embedding-3-small", "stub");
+            site.db.run(&format!(
+                "BEGIN; SELECT autoembed.disable('docs', drop_column => true); SELECT autoembed.enable('docs', 'body', {arguments}{size}); ROLLBACK"
+            ));
+            calls += 1;
+        }
+    }
+    assert!(calls > 25 && names > 15, "{calls} calls, {names} names");
+}
+
+/// The steps of that page, with edits between them and in their midst: vectors that were paid for are kept, and none of an old text.
+#[test]
+fn g02_edits_while_one_moves() {
+    const PAGE: &str = include_str!("../../docs/moving.md");
+    let steps = PAGE.split("## The way that fits all").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let steps: Vec<String> =
+        statements(steps).iter().map(|step| step.replace("text-embedding-3-small", "stub")).collect();
+    let [enable, copy, backfill] = &steps[..] else { panic!("{steps:#?}") };
+    for is_down in [false, true] {
+        let mut site = Site::new();
+        site.db.run(
+            "CREATE TABLE documents (id int PRIMARY KEY, body text); INSERT INTO documents SELECT i, 'body ' || i FROM generate_series(1, 9) i;
+             CREATE TABLE old_vectors (id int PRIMARY KEY, content text, embedding halfvec(16));
+             INSERT INTO old_vectors SELECT id, body, array_fill(0.5, ARRAY[16])::halfvec FROM documents WHERE id < 9",
+        );
+        let edit = |site: &mut Site, id: i32| {
+            site.db.run(&format!("UPDATE documents SET body = 'edited ' || id WHERE id = {id}"));
+        };
+        edit(&mut site, 2);
+        if is_down {
+            site.stub.hold();
+        }
+        site.db.rows(enable);
+        edit(&mut site, 3);
+        if !is_down {
+            site.db.until("SELECT count(embedding) FROM documents", "1", PATIENCE);
+        }
+        // An edit that is not committed yet when the vectors are copied.
+        let (mut user, mut mover) = (site.session(), site.session());
+        user.run("BEGIN; UPDATE documents SET body = 'edited 4' WHERE id = 4");
+        let pid = mover.int("SELECT pg_backend_pid()");
+        std::thread::scope(|scope| {
+            let copied = scope.spawn(|| mover.rows(copy));
+            let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+            site.db.until(&waits, "Lock", PATIENCE);
+            user.run("COMMIT");
+            copied.join().unwrap();
+        });
+        edit(&mut site, 5);
+        site.db.rows(backfill);
+        edit(&mut site, 6);
+        site.stub.release();
+        assert!(site.db.yes("SELECT autoembed.wait('documents')"));
+        let kept = "SELECT id FROM documents WHERE embedding = array_fill(0.5, ARRAY[16])::vector ORDER BY id";
+        assert_eq!(site.db.column(kept), ["1", "7", "8"], "down: {is_down}");
+        site.settle("(SELECT * FROM documents WHERE id NOT IN (1, 7, 8)) d", "body");
+        let inputs = site.inputs();
+        assert!(
+            !["body 1", "body 7", "body 8"].iter().any(|kept| inputs.iter().any(|text| text == kept)),
+            "{inputs:?}"
+        );
+    }
 }

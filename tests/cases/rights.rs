@@ -234,3 +234,75 @@ fn forced_row_security_keeps_nobody_busy() {
     assert_eq!(site.assert_all_vectors("notes", "body"), 5000);
     assert_eq!((site.failed("notes"), site.until_state("notes", "active")), (0, "active".to_owned()));
 }
+
+/// disable() drops what enable() has made and nothing else, and never fails for what others have made beside it.
+#[test]
+fn functions_like_the_search_functions_are_their_makers() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE bob LOGIN; CREATE ROLE carol LOGIN; CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO bob, carol, mallory; GRANT carol TO bob",
+    );
+    let (mut bob, mut mallory) = (site.session_as("bob"), site.session_as("mallory"));
+    bob.run("CREATE TABLE bt (id int PRIMARY KEY, body text)");
+    let enable = "SELECT autoembed.enable('bt', 'body', model => 'stub')";
+    const LEFT: &str = "SELECT p.oid::regprocedure::text || ' of ' || proowner::regrole FROM pg_proc p WHERE COALESCE(pg_get_function_sqlbody(oid), prosrc) ~ 'autoembed.(query_vector|search_rows|row_search_statement)' ORDER BY 1";
+    let like_them = |id: i64, name: &str, arguments: &str, called: &str| {
+        format!(
+            "CREATE FUNCTION {name}({arguments}) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM autoembed.{called}({id}, x); END $$"
+        )
+    };
+    let by_others = [
+        "similar_bt(text) of mallory",
+        "similar_bt(text,text) of bob",
+        "similar_bt_to(text) of mallory",
+        "similar_bt_to(text,integer) of bob",
+    ];
+    for is_restored in [false, true] {
+        let id = bob.int(enable);
+        mallory.run(&like_them(id, "similar_bt", "x text", "search_rows"));
+        mallory.run(&like_them(id, "similar_bt_to", "x text", "row_search_statement"));
+        bob.run(&like_them(id, "similar_bt", "x text, y text", "query_vector"));
+        bob.run(&like_them(id, "similar_bt_to", "x text, y int", "row_search_statement"));
+        assert_eq!(bob.column(LEFT).len(), 6);
+        if is_restored {
+            // A dump brings no ties to tables.
+            site.db.run("DELETE FROM pg_depend WHERE classid = 'pg_proc'::regclass AND refobjid = 'bt'::regclass AND deptype = 'a'");
+        }
+        assert_eq!(site.told("bob", "SELECT autoembed.disable('bt')"), "", "{is_restored}");
+        assert_eq!(bob.column(LEFT), by_others, "{is_restored}");
+        for maker in [&mut bob, &mut mallory] {
+            let own = "SELECT string_agg(format('DROP FUNCTION %s', oid::regprocedure), ';') FROM pg_proc WHERE proowner = current_user::regrole";
+            let statements = maker.text(own);
+            maker.run(&statements);
+        }
+    }
+    // The very same, by another, in the place of one that came from a dump.
+    let id = bob.int(enable);
+    site.db.run(
+        "DELETE FROM pg_depend WHERE classid = 'pg_proc'::regclass AND refobjid = 'bt'::regclass AND deptype = 'a'",
+    );
+    bob.run("DROP FUNCTION similar_bt(text, int, real, jsonb, text)");
+    mallory.run(&like_them(id, "similar_bt", "x text, k int, s real, f jsonb, m text", "search_rows"));
+    mallory.run("ALTER FUNCTION similar_bt DEPENDS ON EXTENSION autoembed");
+    let said = site.told("bob", "SELECT autoembed.disable('bt')");
+    assert!(said.contains("NOTICE:  function public.similar_bt(text,integer,real,jsonb,text) is left"), "{said}");
+    assert_eq!(bob.column(LEFT), ["similar_bt(text,integer,real,jsonb,text) of mallory"]);
+    mallory.run("DROP FUNCTION similar_bt");
+    // A table that has changed hands, and a view over a search.
+    bob.run(enable);
+    bob.run("CREATE VIEW found AS SELECT * FROM similar_bt_to(1); ALTER TABLE bt OWNER TO carol");
+    let said = site.told("carol", "SELECT autoembed.disable('bt')");
+    assert!(said.matches("is left").count() == 1 && said.contains("other objects depend on it"), "{said}");
+    assert_eq!(bob.column(LEFT), ["similar_bt_to(integer,integer,real,jsonb) of bob"]);
+    bob.run("ALTER TABLE bt OWNER TO bob; DROP VIEW found; DROP FUNCTION similar_bt_to");
+    bob.run(enable);
+    bob.run("CREATE VIEW found AS SELECT * FROM similar_bt_to(1)");
+    let said = site.told("bob", "SELECT autoembed.disable('bt')");
+    assert!(said.matches("is left").count() == 1 && said.contains("other objects depend on it"), "{said}");
+    assert_eq!(bob.column(LEFT), ["similar_bt_to(integer,integer,real,jsonb) of bob"]);
+    // It does not keep the next one from its name, once it can be dropped.
+    bob.run("DROP VIEW found");
+    bob.run(enable);
+    let both = ["similar_bt(text,integer,real,jsonb,text) of bob", "similar_bt_to(integer,integer,real,jsonb) of bob"];
+    assert_eq!(bob.column(LEFT), both);
+}

@@ -5,6 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Db, Site, eventually};
 use std::cell::Cell;
 
+mod change;
 mod failed;
 mod model;
 mod outside;
@@ -211,6 +212,7 @@ fn dots_stand_for_anything() {
 #[test]
 fn every_entry_is_played() {
     let tests = [
+        include_str!("runbook/change.rs"),
         include_str!("runbook/failed.rs"),
         include_str!("runbook/model.rs"),
         include_str!("runbook/outside.rs"),
@@ -220,7 +222,9 @@ fn every_entry_is_played() {
     let asked_for: Vec<&str> = tests
         .iter()
         .flat_map(|test| test.lines().filter(|line| !line.trim_start().starts_with("//")))
-        .flat_map(|line| line.split("entry(\"").skip(1).filter_map(|rest| rest.split('"').next()))
+        .flat_map(|line| ["entry(\"", "words(\""].map(|call| line.split(call).skip(1)))
+        .flatten()
+        .filter_map(|rest| rest.split('"').next())
         .collect();
     let lines = lines();
     let unplayed: Vec<&str> = lines

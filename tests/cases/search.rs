@@ -75,6 +75,60 @@ fn filters() {
     assert_eq!(ids(&mut site, r#"'doc 5', 2, filter => '{"colour": "red", "size": 9}'"#).len(), 2);
 }
 
+/// A column that is an array has the value, or one of the values, among its elements.
+#[test]
+fn filters_on_columns_that_are_arrays() {
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE DOMAIN labels AS text[]; CREATE SCHEMA odd; CREATE TYPE odd.\"Mood\" AS ENUM ('glad', 'sad');
+         CREATE TABLE docs (id int PRIMARY KEY, content text, tags text[], sizes int[], named labels, moods odd.\"Mood\"[], codes varchar(3)[]);
+         INSERT INTO docs VALUES (1, 'one', '{a,b}', '{1,2}', '{x}', '{glad}', '{abc}'), (2, 'two', '{b,NULL}', '{2}', '{x,y}', '{glad,sad}', '{abc,d}'),
+           (3, 'three', '{}', '{}', '{}', '{}', '{}'), (4, 'four', NULL, NULL, NULL, NULL, NULL), (5, 'five', '{\"a, b\",\"{a}\"}', '{-1}', '{\"\"}', '{sad}', '{e}')",
+    );
+    site.enable("docs", "content", "");
+    site.settle("docs", "content");
+    let mut found = |filter: &str| {
+        let mut found = ids(&mut site, &format!("'x', 10, filter => '{filter}'"));
+        found.sort_unstable();
+        found
+    };
+    for (filter, expected) in [
+        (r#"{"tags": "a"}"#, &[1][..]),
+        (r#"{"tags": ["a", "zz"]}"#, &[1]),
+        (r#"{"tags": ["a", "b"]}"#, &[1, 2]),
+        (r#"{"tags": "a, b"}"#, &[5]),
+        (r#"{"tags": "{a}"}"#, &[5]),
+        (r#"{"tags": []}"#, &[]),
+        (r#"{"tags": null}"#, &[4]),
+        (r#"{"tags": "b", "sizes": 1}"#, &[1]),
+        (r#"{"sizes": [2, -1]}"#, &[1, 2, 5]),
+        (r#"{"sizes": "2"}"#, &[1, 2]),
+        (r#"{"named": "y"}"#, &[2]),
+        (r#"{"named": ["x", ""]}"#, &[1, 2, 5]),
+        (r#"{"moods": "sad"}"#, &[2, 5]),
+        (r#"{"codes": "abc"}"#, &[1, 2]),
+    ] {
+        assert_eq!(found(filter), expected, "{filter}");
+    }
+    let similar_to = "SELECT id FROM similar_docs_to(1, 10, filter => '{\"tags\": \"b\"}')";
+    assert_eq!(site.db.column(similar_to), ["2"]);
+    for wrong in [r#"{"sizes": "two"}"#, r#"{"moods": ["angry"]}"#] {
+        assert_eq!(site.db.error(&format!("SELECT * FROM similar_docs('x', filter => '{wrong}')")).code, "22P02");
+    }
+    site.db.error(r#"SELECT * FROM similar_docs('x', filter => '{"tags": {"a": 1}}')"#).assert("22023", "tags");
+    // What filters are made for can be indexed.
+    site.db.run("CREATE INDEX ON docs USING gin (tags)");
+    let id = site.status("id", "docs");
+    let filter = r#"'{"tags": ["a", "b"]}'"#;
+    let statement = site.db.text(&format!("SELECT autoembed.search_statement({id}, 10, {filter}, 'semantic')"));
+    site.db.run(&format!(
+        "SET enable_seqscan = off; DROP INDEX docs_embedding_idx; PREPARE s (vector, int, real, jsonb) AS {statement}"
+    ));
+    let vector = site.db.text("SELECT embedding FROM docs LIMIT 1");
+    let plan = site.db.column(&format!("EXPLAIN (COSTS OFF) EXECUTE s ('{vector}', 10, NULL, {filter})"));
+    assert!(plan.iter().any(|line| line.contains("docs_tags_idx")), "{plan:?}");
+}
+
 /// With an index a filter that few rows pass must still give k rows.
 #[test]
 fn a_filter_that_few_rows_pass() {

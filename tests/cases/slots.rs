@@ -142,6 +142,72 @@ fn g18_a_database_without_the_extension_takes_nobodys_place() {
     assert!(waiting > 0, "the first was not busy any more, which proves nothing");
 }
 
+/// A table that is too large to get its index within `enable()`.
+const LARGE: &str = "CREATE TABLE large (id int PRIMARY KEY, body text);
+     INSERT INTO large SELECT i, i || repeat(' word', 380) FROM generate_series(1, 700) i";
+const BUILT: &str = "SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam WHERE m.amname = 'hnsw'";
+
+/// No database waits for a worker then, but the process that builds has no place: an idle worker of another makes room for it.
+#[test]
+fn g18_databases_that_fill_all_places_have_their_indexes_built() {
+    let mut site = site_with_places(2).start();
+    site.cluster.client("postgres").run("CREATE DATABASE other");
+    let mut other = site.cluster.client("other");
+    other.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE t (id int PRIMARY KEY, body text)");
+    other.run("SELECT autoembed.enable('t', 'body')");
+    let _workers = [DATABASE, "other"].map(|name| site.cluster.wait_worker(name, PATIENCE));
+    site.db.run(LARGE);
+    site.enable("large", "body", "");
+    assert!(site.db.rows(BUILT).is_empty(), "the table is too small for this");
+    site.db.until(BUILT, "t", PATIENCE * 2);
+    assert_eq!(site.db.int("SELECT count(embedding) FROM large"), 700);
+    // Both have their workers again, and nothing is said any more.
+    other.run("INSERT INTO t VALUES (1, 'a parcel that never arrived')");
+    other.until("SELECT embedding IS NOT NULL FROM t", "t", PATIENCE);
+    let _workers = [DATABASE, "other"].map(|name| site.cluster.wait_worker(name, PATIENCE));
+    site.until_state("large", "active");
+    site.db.until("SELECT state FROM autoembed.status", "active", PATIENCE);
+}
+
+/// The worker makes room for the process that builds, in the only place that there is, and comes back. Two databases do so in turn.
+#[test]
+fn g18_one_place_for_workers_and_indexes() {
+    let mut site = site_with_places(1).start();
+    site.cluster.client("postgres").run("CREATE DATABASE other");
+    let mut other = site.cluster.client("other");
+    other.run("CREATE EXTENSION autoembed CASCADE");
+    other.run(LARGE);
+    site.db.run(LARGE);
+    site.enable("large", "body", "");
+    other.run("SELECT autoembed.enable('large', 'body', model => 'builtin')");
+    for db in [&mut site.db, &mut other] {
+        db.until(BUILT, "t", PATIENCE * 4);
+        db.run("INSERT INTO large VALUES (0, 'a word')");
+    }
+    for db in [&mut site.db, &mut other] {
+        db.until("SELECT embedding IS NOT NULL FROM large WHERE id = 0", "t", PATIENCE * 2);
+    }
+}
+
+/// Where nobody can make room, people are told.
+#[test]
+fn g18_an_index_without_a_place_is_told_of() {
+    const TOLD: &str = "active: an index waits for a process, since max_worker_processes is used up";
+    // One for the server's own launcher, one for the worker.
+    let mut site = Site::builder().preload(false).setting("max_worker_processes", "2").start();
+    site.db.run(LARGE);
+    site.enable("large", "body", "");
+    site.until_state("large", TOLD);
+    assert!(
+        site.db.text("SELECT state FROM autoembed.progress WHERE kind = 'index'").starts_with("waits for a process")
+    );
+    site.db.until("SELECT autoembed.health() ->> 'healthy'", "false", PATIENCE * 4);
+    let problems = site.db.text("SELECT autoembed.health() ->> 'problems'");
+    assert!(problems.contains("an index has waited for a process for more than a minute"), "{problems}");
+    site.db.run("SELECT autoembed.disable('large')");
+    site.db.until("SELECT autoembed.health() ->> 'healthy'", "true", PATIENCE * 4);
+}
+
 /// Without a launcher nobody takes turns: who writes is told, once a session, and nothing is lost.
 #[test]
 fn g18_no_place_without_preloading() {

@@ -35,6 +35,18 @@ fn standby_and_promotion(preload: bool) {
     assert_eq!(db.text("SELECT content FROM similar_messages('text 7', 1)"), "text 7");
     assert!(db.text("SELECT autoembed.embed('a text', 'builtin')").starts_with('['));
     assert_eq!(db.int("SELECT count(*) FROM autoembed.failed_jobs"), 0);
+    assert_eq!(db.text("SELECT state FROM autoembed.job_status('messages', '7')"), "embedded");
+    assert!(
+        ["waiting", "in_flight"]
+            .contains(&db.text("SELECT state FROM autoembed.job_status('messages', '70')").as_str())
+    );
+    assert!(
+        db.yes(
+            "SELECT (h -> 'healthy')::boolean AND (h -> 'waiting')::int + (h -> 'active')::int = 250 FROM autoembed.health() h"
+        )
+    );
+    assert_eq!(db.int("SELECT rows FROM autoembed.stats()"), 50);
+    assert_eq!(db.int("SELECT count(*) FROM autoembed.progress"), 0);
     db.error("INSERT INTO messages (content) VALUES ('new')");
     db.error("SELECT autoembed.backfill('messages')");
     db.error("SELECT autoembed.pause('messages')");

@@ -165,7 +165,7 @@ fn g03_the_worker_killed_at_every_step() {
 #[test]
 fn g03_an_error_at_every_statement_of_enable() {
     const LEFT: &str = "SELECT (SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 2 AND NOT attisdropped)
-        + (SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass) + (SELECT count(*) FROM pg_proc WHERE proname = 'similar_t')
+        + (SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass) + (SELECT count(*) FROM pg_proc WHERE proname IN ('similar_t', 'similar_t_to'))
         + (SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass AND NOT indisprimary)
         + (SELECT count(*) FROM autoembed.vectorizer) + (SELECT count(*) FROM autoembed.job) + (SELECT count(*) FROM autoembed.backfill)";
     for action in [Action::Error, Action::Panic] {
@@ -176,7 +176,8 @@ fn g03_an_error_at_every_statement_of_enable() {
         let mut n = 1;
         loop {
             points.at_nth("session", n, action);
-            let enabled = site.db.try_rows("SELECT autoembed.enable('t', 'body', model => 'stub')");
+            let enabled =
+                site.db.try_rows("SELECT autoembed.enable('t', 'body', model => 'stub', text_search => 'simple')");
             if enabled.is_ok() {
                 break;
             }

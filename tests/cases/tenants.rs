@@ -9,7 +9,7 @@ use autoembed_tests::{Db, Site};
 const SECRET: &str = "zanzibar";
 
 /// What blue calls, by the function's name; `$id` is the vectorizer's number. A function that is not here fails the test.
-const CALLS: [(&str, &[&str]); 23] = [
+const CALLS: [(&str, &[&str]); 37] = [
     ("backfill", &["backfill('notes')", "backfill('private')"]),
     ("clear_vector", &["clear_vector()"]),
     ("create_model", &["create_model('x', 'openai', 3)"]),
@@ -20,31 +20,76 @@ const CALLS: [(&str, &[&str]); 23] = [
     ("embed_pending", &["embed_pending('notes')", "embed_pending()"]),
     ("enable", &["enable('notes', 'body')", "enable('notes', 'id || body', embedding => 'mine')"]),
     ("enqueue", &["enqueue('notes', ARRAY['1'])", "enqueue('notes')"]),
+    ("estimate_cost", &["estimate_cost('notes')", "estimate_cost('private', 'builtin', input => 'body')"]),
+    (
+        "fused",
+        &[
+            "fused(0.5, 0.1, 0.7, ARRAY[3.0], ARRAY[0.6], 3, 4, 100)",
+            "fused(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+        ],
+    ),
+    ("health", &["health()"]),
+    ("index_builds", &["index_builds()"]),
+    (
+        "job_status",
+        &[
+            "job_status('notes', 'zanzibar 1')",
+            "job_status('notes', 'zanzibar bad')",
+            "job_status('notes', 'zanzibar last')",
+            "job_status('notes', 'blue 1')",
+            "job_status('private', 'zanzibar bad')",
+        ],
+    ),
     ("misfit", &["misfit()"]),
+    ("notify", &["notify('notes')", "notify('private')"]),
+    ("own_model", &["own_model()"]),
     ("pause", &["pause('notes')"]),
     ("query_vector", &["query_vector($id, 'zanz')", "query_vector($private, 'zanz')", "query_vector(-1, 'zanz')"]),
     ("queue_change", &["queue_change()"]),
+    ("queue_counts", &["queue_counts()"]),
     ("reconcile", &["reconcile('notes')", "reconcile('private')"]),
     ("resume", &["resume('notes')"]),
     ("retry_failed", &["retry_failed('notes')", "retry_failed()"]),
+    (
+        "row_search_statement",
+        &[
+            "row_search_statement($id, 5, NULL)",
+            "row_search_statement($id, 5, '{\"tenant\": \"red\"}')",
+            "row_search_statement($private, 5, NULL)",
+        ],
+    ),
+    (
+        "search_rows",
+        &[
+            "search_rows($id, 'zanz', 5, NULL, NULL, 'semantic') AS r (k text, b text, s real)",
+            "search_rows($id, 'zanz', 5, NULL, '{\"tenant\": \"red\"}', 'semantic') AS r (k text, b text, s real)",
+            "search_rows($id, 'zanz', 5, NULL, NULL, 'hybrid') AS r (k text, b text, s real)",
+            "search_rows($private, 'zanz', 5, NULL, NULL, 'semantic') AS r (k text, b text, s real)",
+        ],
+    ),
     (
         "search_statement",
         &[
             "search_statement($id, 5, NULL, 'semantic')",
             "search_statement($id, 5, '{\"tenant\": \"red\"}', 'semantic')",
             "search_statement($id, 5, '{\"nothing\": 1}', 'semantic')",
+            "search_statement($id, 5, NULL, 'hybrid')",
             "search_statement($private, 5, NULL, 'semantic')",
         ],
     ),
     ("sees_all_rows", &["sees_all_rows('notes')", "sees_all_rows('private')"]),
     ("session_usage", &["session_usage()"]),
+    ("set_model", &["set_model('notes', 'builtin')", "set_model('private', 'stub')"]),
+    ("stats", &["stats()", "stats('1 hour')"]),
     ("test_model", &["test_model('stub')"]),
     ("wait", &["wait('notes', '1 s')", "wait(timeout => '1 s')"]),
+    ("word_information", &["word_information('zanz', 100, 5, NULL)", "word_information(NULL, NULL, NULL, NULL)"]),
+    ("words_matched", &["words_matched(ARRAY[3.0], ARRAY[0.6], 10, 10)", "words_matched(NULL, NULL, NULL, NULL)"]),
     ("worker_activity", &["worker_activity()"]),
 ];
 
 /// Searches, with all that can be asked of them.
-const SEARCHES: [&str; 9] = [
+const SEARCHES: [&str; 16] = [
     "SELECT * FROM similar_notes('zanz note', 50)",
     "SELECT count(*) FROM similar_notes('zanz note', NULL)",
     "SELECT * FROM similar_notes('zanz note', 50, -1)",
@@ -52,7 +97,14 @@ const SEARCHES: [&str; 9] = [
     "SELECT * FROM similar_notes('zanz note', 50, filter => '{\"tenant\": \"red\"}')",
     "SELECT * FROM similar_notes('zanz note', 50, filter => '{\"number\": \"x\"}')",
     "SELECT * FROM similar_notes('zanz note', 50, filter => '{\"meta\": {\"of\": \"red\"}}')",
+    "SELECT * FROM similar_notes('zanz note', 50, mode => 'hybrid')",
+    "SELECT * FROM similar_notes('zanz note', 50, 0.0, filter => '{\"tenant\": \"red\"}', mode => 'hybrid')",
+    "SELECT * FROM similar_private('zanz note', 50, mode => 'hybrid')",
     "SELECT * FROM similar_private('zanz note', 50)",
+    "SELECT * FROM similar_notes_to('blue 1', 50)",
+    "SELECT count(*) FROM similar_notes_to('blue 1', NULL, filter => '{\"tenant\": [\"red\", \"blue\"]}')",
+    "SELECT * FROM similar_notes_to('blue 1', 50, filter => '{\"tenant\": \"red\"}')",
+    "SELECT * FROM similar_private_to('blue 1')",
     "SELECT id, body FROM notes ORDER BY embedding <=> autoembed.embed('zanz note', 'stub') LIMIT 50",
 ];
 
@@ -66,7 +118,7 @@ fn scene() -> Site {
     keeper.run(
         "CREATE TABLE notes (id text PRIMARY KEY, tenant name DEFAULT current_user, number int, meta jsonb, body text);
          ALTER TABLE notes ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON notes USING (tenant = current_user);
-         GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO red, blue; SELECT autoembed.enable('notes', 'body', model => 'stub')",
+         GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO red, blue; SELECT autoembed.enable('notes', 'body', model => 'stub', text_search => 'simple')",
     );
     site.fault(Fault::Poison("poison".to_owned()));
     let (mut red, mut blue) = (site.session_as("red"), site.session_as("blue"));
@@ -111,6 +163,32 @@ fn hides(db: &mut Db, sql: &str) -> String {
     said
 }
 
+/// A row of red's is as one that is not there: for blue, in answers, in errors and in plans.
+fn like_a_row(db: &mut Db) {
+    let foreign = format!("{SECRET} 1");
+    for more in [
+        "",
+        ", 50",
+        ", NULL",
+        ", -1",
+        ", 5, -1",
+        ", filter => '{\"number\": \"x\"}'",
+        ", filter => '{\"tenant\": \"red\"}'",
+    ] {
+        for around in [
+            "SELECT * FROM #",
+            "SELECT count(*), max(similarity) FROM #",
+            "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) SELECT * FROM #",
+        ] {
+            let [seen, missing] = [foreign.as_str(), "nobody's"].map(|key| {
+                let call = format!("similar_notes_to({}{more})", autoembed_tests::db::literal(key));
+                said(db, &around.replace('#', &call)).replace(&call, "call")
+            });
+            assert_eq!(seen, missing, "{around} {more}");
+        }
+    }
+}
+
 #[test]
 fn g36_every_function_and_every_view() {
     let mut site = scene();
@@ -136,7 +214,7 @@ fn g36_every_function_and_every_view() {
         for relation in &relations {
             hides(db, &format!("SELECT x::text FROM {relation} x"));
         }
-        for (view, rows) in [("failed_jobs", "0"), ("requests", "0"), ("status", "1")] {
+        for (view, rows) in [("failed_jobs", "0"), ("requests", "0"), ("progress", "0"), ("status", "1")] {
             assert_eq!(db.text(&format!("SELECT count(*) FROM autoembed.{view}")), rows, "{view}");
         }
         for (_, calls) in CALLS {
@@ -153,6 +231,10 @@ fn g36_every_function_and_every_view() {
         assert_eq!(db.rows(SEARCHES[0]).len(), 5);
         assert_eq!(db.int(SEARCHES[1]), 5);
         assert_eq!(db.rows(SEARCHES[4]).len(), 0);
+        assert_eq!(db.rows(SEARCHES[11]).len(), 4);
+        assert_eq!(db.int(SEARCHES[12]), 4);
+        assert_eq!(db.rows(SEARCHES[13]).len(), 0);
+        like_a_row(db);
     };
     everything(&mut site.session_as("blue"));
     // A pooled session in which red has been at work.

@@ -119,6 +119,103 @@ fn g34_a_parallel_dump_and_restore() {
     check(&site, &mut db);
 }
 
+/// The worker is there from `CREATE EXTENSION` on, and the parts of a dump come in any order: with each order of two parts, what waits is
+/// still there when all has come, and nothing that the worker did is in the way of what comes.
+#[test]
+fn g34_a_restore_stands_still_at_any_place() {
+    let mut site = scene("warning");
+    // As old as a dump may be that is restored one day: the log is added up by whoever keeps house first.
+    site.db.run(
+        "UPDATE autoembed.request SET at = at - interval '8 days';
+         INSERT INTO autoembed.usage_day (model, day, requests, inputs, tokens) SELECT 'stub', at::date, 1, 1, 1 FROM autoembed.request GROUP BY at::date",
+    );
+    let port = leave_work(&mut site);
+    let folder = site.cluster.socket_dir().join("dump").display().to_string();
+    run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "directory", "-f", &folder]);
+    site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
+    site.stub_back(port);
+    let list = site.cluster.tool("pg_restore").args(["-l", &folder]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let entries: Vec<&str> = list.lines().filter(|line| !line.starts_with(';')).collect();
+    let is_ours = |line: &str| line.contains(" TABLE DATA autoembed ");
+    let (first, later) = entries.split_at(entries.iter().position(|line| line.contains(" TABLE DATA ")).unwrap());
+    for (n, part) in ["job", "request", "failed", "embedded"].into_iter().enumerate() {
+        let database = format!("restored{n}");
+        site.cluster.client("postgres").run(&format!("CREATE DATABASE {database}"));
+        let is_part = |line: &&str| is_ours(line) && line.contains(&format!(" autoembed {part} "));
+        assert_eq!(later.iter().filter(|line| is_part(line)).count(), 1, "{list}");
+        let (second, third): (Vec<&str>, Vec<&str>) = later.iter().copied().partition(is_part);
+        let restore = |name: &str, entries: &[&str]| {
+            let file = site.cluster.socket_dir().join(name);
+            std::fs::write(&file, entries.join("\n") + "\n").unwrap();
+            let file = file.display().to_string();
+            run(&site.cluster, "pg_restore", &["-d", &database, "-L", &file, &folder]);
+        };
+        restore("first", &[first, &second].concat());
+        let worker = site.cluster.wait_worker(&database, PATIENCE);
+        // It has looked at all that there is, and kept house.
+        let mut db = site.cluster.client(&database);
+        db.until_true(
+            &format!("(SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = {worker})"),
+            "",
+            PATIENCE,
+        );
+        db.run("SELECT pg_sleep(2)");
+        restore("third", &third);
+        if n == 0 {
+            check(&site, &mut db);
+        } else {
+            assert_eq!(db.int("SELECT count(*) FROM autoembed.failed_jobs"), 1, "{part}");
+            settle(&mut db, "messages", "content", "content <> 'poison'");
+        }
+        assert!(db.int("SELECT sum(requests) FROM autoembed.usage_day") > 0);
+    }
+}
+
+/// The parts of a parallel restore are there in no order at all. While it is under way nothing is embedded, though tables are ready whose
+/// rows wait; when it is over, all is.
+#[test]
+fn g34_nothing_is_embedded_until_a_restore_is_over() {
+    let mut site = scene("log");
+    let port = leave_work(&mut site);
+    let file = site.cluster.socket_dir().join("dump").display().to_string();
+    run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "custom", "-f", &file]);
+    site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
+    site.cluster.client("postgres").run("CREATE DATABASE restored");
+    site.stub_back(port);
+    let mut part = site.cluster.client("restored");
+    part.run("SET application_name = 'pg_restore'");
+    run(&site.cluster, "pg_restore", &["-d", "restored", &file]);
+    let _ = site.cluster.wait_worker("restored", PATIENCE);
+    let mut db = site.cluster.client("restored");
+    db.run("SELECT pg_sleep(3)");
+    assert_eq!(db.int("SELECT pending + in_flight FROM autoembed.status WHERE source = 'messages'::regclass"), 3);
+    assert_eq!(site.inputs(), Vec::<String>::new());
+    assert!(site.cluster.log().contains("pg_restore fills this database"));
+    drop(part);
+    check(&site, &mut db);
+}
+
+/// Who may not fill the database may call himself as he likes; and where it is at work, another restore holds nothing up.
+#[test]
+fn g34_a_restore_that_is_none_holds_nothing_up() {
+    let mut site = Site::new();
+    site.db.run("CREATE ROLE nobody LOGIN");
+    site.cluster.client("postgres").run("CREATE DATABASE fresh");
+    let mut nobody = site.cluster.client_as("fresh", "nobody");
+    nobody.run("SET application_name = 'pg_restore'");
+    let mut db = site.cluster.client("fresh");
+    db.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
+    db.run("INSERT INTO notes VALUES (1, 'a note')");
+    db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
+    // By who may, into a database that has been at work.
+    db.run("SET application_name = 'pg_restore'");
+    let worker = site.cluster.wait_worker("fresh", PATIENCE);
+    db.run(&format!("SELECT pg_terminate_backend({worker}, 10000)"));
+    db.run("INSERT INTO notes VALUES (2, 'another note')");
+    db.until("SELECT count(embedding) FROM notes", "2", PATIENCE);
+}
+
 /// Makes the catalogue one that no library knows, as an update script of a later version would, or one of long ago.
 fn set_interface(db: &mut Db, number: i32, version: &str) {
     db.run(&format!(
@@ -154,6 +251,10 @@ fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
         "pause('messages')",
         "backfill('messages')",
         "reconcile('messages')",
+        "notify('messages')",
+        "job_status('messages', '1')",
+        "set_model('messages', 'builtin')",
+        "estimate_cost('messages')",
         "enqueue('messages', ARRAY['1'])",
         "retry_failed()",
         "embed_pending()",
@@ -170,6 +271,8 @@ fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
     for state in user.column("SELECT state FROM autoembed.status") {
         assert!(state.starts_with("blocked: ") && state.contains(part) && state.contains(hint), "{state}");
     }
+    let health = user.text("SELECT autoembed.health()");
+    assert!(health.contains("\"healthy\": false") && health.contains(part) && health.contains(hint), "{health}");
     assert_eq!(user.int("SELECT pending + in_flight FROM autoembed.status"), 11);
     autoembed_tests::eventually("the worker has said why", PATIENCE, || {
         let log = site.cluster.log();
@@ -226,7 +329,8 @@ fn g34_what_triggers_touch_stays_as_it_is() {
     const INDEXES: &str = "SELECT indkey::text FROM pg_index WHERE indrelid = 'autoembed.job'::regclass";
     assert_eq!(site.db.column(INDEXES), ["1 2 3"]);
     site.db.run(
-        "SELECT vectorizer.id::int, source::regclass, source_oid::oid, embedding::name, embedding_attnum::smallint FROM autoembed.vectorizer;
+        "SELECT vectorizer.id::int, source::regclass, embedding::name, embedding_attnum::smallint FROM autoembed.vectorizer;
+         SELECT vectorizer_id::int FROM autoembed.numbered;
          SELECT 'autoembed.job_id_seq'::regclass, 'autoembed.queue_change()'::regprocedure, 'autoembed.clear_vector()'::regprocedure",
     );
 }
@@ -295,6 +399,21 @@ impl Drop for UpdateScript {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// What a script brings of models leaves those alone that somebody has made or changed.
+#[test]
+fn g34_a_script_with_well_known_models() {
+    const SCRIPT: &str = "INSERT INTO autoembed.models (name, provider, dimensions, well_known) VALUES ('mine', 'ollama', 9, true), ('newest', 'ollama', 9, true);
+        UPDATE autoembed.models SET dimensions = 9 WHERE name IN ('all-minilm', 'bge-m3') AND well_known;";
+    let _script = UpdateScript::new("test_models", SCRIPT);
+    let mut site = Site::new();
+    site.create_model("mine", "");
+    site.db.run("UPDATE autoembed.models SET dimensions = 16 WHERE name = 'all-minilm'");
+    site.db.run("ALTER EXTENSION autoembed UPDATE TO 'test_models'");
+    let models = "SELECT concat_ws(' ', name, provider, dimensions, well_known) FROM autoembed.models WHERE name IN ('mine', 'newest', 'all-minilm', 'bge-m3') ORDER BY 1";
+    let expected = ["all-minilm ollama 16 f", "bge-m3 ollama 9 t", "mine openai 16 f", "newest ollama 9 t"];
+    assert_eq!(site.db.column(models), expected);
 }
 
 /// ALTER EXTENSION UPDATE before the library is there: it fails as a whole, or makes what the library still knows, or what it does

@@ -93,7 +93,7 @@ impl Builder {
             folder,
             _permit: Some(permit),
         };
-        template::copy_to(&cluster.data(), &account)?;
+        template::copy_to(&cluster.data(), &account, self.durable)?;
         std::io::Write::write_all(
             &mut OpenOptions::new().append(true).open(cluster.data().join("postgresql.conf"))?,
             self.conf(&cluster).as_bytes(),
@@ -165,6 +165,8 @@ impl Cluster {
         let mut config = postgres::Config::new();
         config.host_path(self.folder.path()).port(5432).user(user).dbname(database);
         config.application_name("autoembed-tests").connect_timeout(seconds(10));
+        // Two sessions of one test that wait for each other are a failure, not a test that never ends.
+        config.options("-c statement_timeout=10min");
         config.connect(postgres::NoTls).map(Db::from)
     }
 

@@ -17,6 +17,7 @@ pub mod find;
 pub mod interrupt;
 pub mod points;
 pub mod process;
+pub mod retrieval;
 pub mod second;
 pub mod site;
 pub mod template;

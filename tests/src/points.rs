@@ -74,6 +74,16 @@ impl Points {
         self.write(who, &format!("{n} {}", action.word()));
     }
 
+    /// The next worker looks into the queue for a reason only, and not whenever it looks round.
+    pub fn only_when_told(&self) {
+        self.write("only_when_told", "yes");
+    }
+
+    /// Whether what was ordered for `name` has not happened yet.
+    pub fn is_due(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
+    }
+
     /// Whether what was ordered for `name` (a place, `worker` or `session`) has not happened yet; takes the order back.
     pub fn take_back(&self, name: &str) -> bool {
         std::fs::remove_file(self.folder.join(name)).is_ok()

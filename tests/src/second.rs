@@ -62,7 +62,7 @@ impl Cluster {
     fn try_upgrade(&self) -> io::Result<(Duration, String)> {
         self.stop(Stop::Fast);
         let (data, new) = (self.data(), self.socket_dir().join("new"));
-        template::copy_to(&new, &self.account)?;
+        template::copy_to(&new, &self.account, false)?;
         std::fs::copy(data.join("postgresql.conf"), new.join("postgresql.conf"))?;
         let start = std::time::Instant::now();
         let mut upgrade = self.tool("pg_upgrade");

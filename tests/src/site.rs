@@ -113,6 +113,15 @@ impl Site {
         }
     }
 
+    /// As [`Site::builder`], on a server on which no background worker can be started at all.
+    #[must_use]
+    pub fn workerless() -> SiteBuilder {
+        Site::builder()
+            .preload(false)
+            .setting("max_worker_processes", "0")
+            .setting("max_logical_replication_workers", "0")
+    }
+
     /// The scene most tests want.
     #[must_use]
     pub fn new() -> Site {
@@ -240,6 +249,17 @@ impl Site {
     /// Failed jobs of `table`.
     pub fn failed(&mut self, table: &str) -> i64 {
         self.db.int(&format!("SELECT count(*) FROM autoembed.failed_jobs WHERE source = {}::regclass", literal(table)))
+    }
+
+    /// What the server tells `role` beside the answer.
+    #[must_use]
+    pub fn told(&self, role: &str, sql: &str) -> String {
+        let mut psql = self.cluster.tool("psql");
+        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-U", role, "-c", sql]);
+        let output = psql.output().expect("psql runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
     }
 
     /// Stops the embedding server; gives the port, for [`Site::stub_back`].

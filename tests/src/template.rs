@@ -77,10 +77,12 @@ impl Drop for Folder {
 /// Fills `data` with a new cluster's data directory owned by `account`.
 ///
 /// The superuser is `postgres`, authentication is `trust` (the only way in is a socket in a private folder), encoding
-/// UTF-8, locale C.UTF-8.
-pub fn copy_to(data: &Path, account: &Account) -> io::Result<()> {
-    static TEMPLATE: OnceLock<Result<Folder, String>> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(|| create(account).map_err(|e| e.to_string()));
+/// UTF-8, locale C.UTF-8. WAL files are small, so that a folder is copied in a moment, or where `ordinary` as large as everywhere: what
+/// is measured pays for each file.
+pub fn copy_to(data: &Path, account: &Account, ordinary: bool) -> io::Result<()> {
+    static TEMPLATES: [OnceLock<Result<Folder, String>>; 2] = [const { OnceLock::new() }; 2];
+    let template =
+        TEMPLATES[usize::from(ordinary)].get_or_init(|| create(account, ordinary).map_err(|e| e.to_string()));
     let template = template.as_ref().map_err(|e| io::Error::other(e.clone()))?;
     find::run(
         find::command("/bin/cp", account)
@@ -91,11 +93,16 @@ pub fn copy_to(data: &Path, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
-fn create(account: &Account) -> io::Result<Folder> {
+fn create(account: &Account, ordinary: bool) -> io::Result<Folder> {
     let folder = Folder::new(account)?;
     find::run(
         find::command(find::bindir()?.join("initdb"), account)
-            .args(["--no-sync", "--wal-segsize=1", "--auth=trust", "--username=postgres"])
+            .args([
+                "--no-sync",
+                if ordinary { "--wal-segsize=16" } else { "--wal-segsize=1" },
+                "--auth=trust",
+                "--username=postgres",
+            ])
             .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
             .arg(folder.path().join("template")),
     )?;

@@ -3,11 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::{InputKind, Wire};
-use crate::model::{Model, ModelError};
+use crate::model::{Metric, Model, ModelError};
 use crate::secret::Secret;
 
 /// What every model has.
-const COMMON: [&str; 2] = ["too_long", "price_per_million_tokens"];
+const COMMON: [&str; 3] = ["too_long", "price_per_million_tokens", "metric"];
 
 /// What every wire format has besides.
 const WIRE: [&str; 4] = ["headers", "body", "document_prefix", "query_prefix"];
@@ -39,6 +39,10 @@ fn validate_field(name: &str, value: &Value, wire: Option<&dyn Wire>) -> Result<
         ("price_per_million_tokens", _) => match value.as_f64() {
             Some(price) if price.is_finite() && price >= 0.0 => Ok(()),
             _ => must_be("a number of US dollars, zero or more"),
+        },
+        ("metric", _) => match value.as_str().and_then(Metric::named) {
+            Some(_) => Ok(()),
+            None => must_be("\"cosine\", \"inner_product\" or \"l2\""),
         },
         ("headers", Some(_)) => validate_headers(value, wire),
         ("body", Some(it)) => validate_body(value, it),

@@ -295,13 +295,17 @@ fn engine() -> base64::engine::GeneralPurpose {
     base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, PAD_INDIFFERENT)
 }
 
-/// Appends the numbers of `text` to `data`; false if it is not base64 of whole numbers.
+/// Appends the numbers of `text` to `data`; false if it is not base64 of whole numbers. `scratch` only grows: what is in it is
+/// written over, and need not be cleared for each vector.
 fn decode(engine: &impl base64::Engine, text: &str, scratch: &mut Vec<u8>, data: &mut Vec<f32>) -> bool {
-    scratch.clear();
-    if engine.decode_vec(text, scratch).is_err() {
-        return false;
+    let most = base64::decoded_len_estimate(text.len());
+    if scratch.len() < most {
+        scratch.resize(most, 0);
     }
-    let (numbers, rest) = scratch.as_chunks();
+    let Ok(length) = engine.decode_slice(text, scratch) else {
+        return false;
+    };
+    let (numbers, rest) = scratch.get(..length).unwrap_or_default().as_chunks();
     data.extend(numbers.iter().map(|number| f32::from_le_bytes(*number)));
     rest.is_empty()
 }

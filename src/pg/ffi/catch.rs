@@ -1,5 +1,6 @@
 //! Catching errors: whole transactions of a worker, and subtransactions.
 
+use crate::pg::error::{Error, or_raise};
 use crate::points;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
@@ -36,6 +37,11 @@ impl Caught {
     /// Somebody else was in the way: locks, deadlocks, serialization.
     pub fn is_contention(&self) -> bool {
         matches!(&self.state(), b"55P03" | b"40001" | b"40P01")
+    }
+
+    /// It was told to stop.
+    pub fn is_cancel(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }
 
     /// The contents of one row may have caused it: bad data, a constraint, an exception of a trigger. Other errors (rights,
@@ -155,6 +161,35 @@ fn after_transaction(failed: bool) {
         pg_sys::pgstat_report_stat(true);
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
     }
+}
+
+/// Runs `body`; an error that data have caused is raised in other words. Nothing goes on after it, so this needs no subtransaction, which
+/// a parallel query could not begin.
+pub fn in_other_words<R>(body: impl FnOnce() -> R, words: impl FnOnce(&Caught) -> Box<Error>) -> R {
+    // What is the server's own fault is no matter of a value.
+    reworded(body, |caught| caught.may_be_one_row() && !caught.state().starts_with(b"XX"), words)
+}
+
+/// The same of an error in a statement's words: names that nobody has any more, for instance.
+pub fn names_in_other_words<R>(body: impl FnOnce() -> R, words: impl FnOnce(&Caught) -> Box<Error>) -> R {
+    reworded(body, |caught| caught.state().starts_with(b"42"), words)
+}
+
+fn reworded<R>(
+    body: impl FnOnce() -> R,
+    is_meant: fn(&Caught) -> bool,
+    words: impl FnOnce(&Caught) -> Box<Error>,
+) -> R {
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|error| {
+            let caught = describe(&error);
+            if !is_meant(&caught) {
+                error.rethrow();
+            }
+            Err(caught)
+        })
+        .execute();
+    or_raise(result.map_err(|caught| words(&caught)))
 }
 
 /// Runs `body` in a subtransaction; an error rolls back only what it did, and is returned. A user's cancel is raised again.

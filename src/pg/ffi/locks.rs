@@ -8,6 +8,9 @@ const ONE_INDEXER: u16 = 0x6166;
 const SHORT_OF_PLACES: u16 = 0x6167;
 const ONE_LEAVES: u16 = 0x6168;
 const ASKS: u16 = 0x6169;
+// The views know these two by their numbers, 24938 and 24939.
+const BUILDER: u16 = 0x616a;
+const BUILDER_IS_LATE: u16 = 0x616b;
 
 fn object_tag(
     method: u32,
@@ -127,6 +130,46 @@ pub fn is_worker_asked_for(database: pg_sys::Oid) -> bool {
     false
 }
 
+fn of_builder(database: pg_sys::Oid, part: u16) -> pg_sys::LOCKTAG {
+    object_tag(pg_sys::USER_LOCKMETHOD, database, pg_sys::ExtensionRelationId, pg_sys::InvalidOid, part)
+}
+
+fn of_own_builder(part: u16) -> pg_sys::LOCKTAG {
+    // SAFETY: set when the process connected.
+    of_builder(unsafe { pg_sys::MyDatabaseId }, part)
+}
+
+/// Tells the launcher, and who reads `status`, that an index of this database waits for a process. False: not yet, since the launcher is
+/// just looking. It is over with [`no_builder_asked_for`], or with this process.
+pub fn ask_for_builder() -> bool {
+    try_session_lock(&of_own_builder(BUILDER), pg_sys::ExclusiveLock)
+}
+
+/// After [`ask_for_builder`]: nothing waits any more.
+pub fn no_builder_asked_for() {
+    release(&of_own_builder(BUILDER), pg_sys::ExclusiveLock);
+}
+
+/// Tells who asks for `health()` that it has waited for long.
+pub fn builder_is_late() -> bool {
+    try_session_lock(&of_own_builder(BUILDER_IS_LATE), pg_sys::ExclusiveLock)
+}
+
+/// After [`builder_is_late`]: nothing waits any more.
+pub fn builder_is_not_late() {
+    release(&of_own_builder(BUILDER_IS_LATE), pg_sys::ExclusiveLock);
+}
+
+/// Whether an index of a database waits for a process.
+pub fn is_builder_asked_for(database: pg_sys::Oid) -> bool {
+    let tag = of_builder(database, BUILDER);
+    if !try_session_lock(&tag, pg_sys::ShareLock) {
+        return true;
+    }
+    release(&tag, pg_sys::ShareLock);
+    false
+}
+
 /// Whether DROP DATABASE, ALTER DATABASE RENAME or CREATE DATABASE ... TEMPLATE wait for this database to be left.
 pub fn database_is_wanted() -> bool {
     // SAFETY: set when the process connected.
@@ -147,10 +190,87 @@ pub fn lock_table(table: pg_sys::Oid, against_readers: bool) {
     unsafe { pg_sys::LockRelationOid(table, mode as pg_sys::LOCKMODE) };
 }
 
-/// Takes, until the end of the transaction, the lock that CREATE INDEX CONCURRENTLY needs, if nobody else builds an index, or vacuums.
+/// Takes, until the end of the transaction, the lock that CREATE INDEX CONCURRENTLY needs, waiting for it as long as `lock_timeout` says.
+pub fn lock_for_index(table: pg_sys::Oid) {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) };
+}
+
+/// As [`lock_for_index`], if nobody else builds an index, or vacuums.
 pub fn try_lock_for_index(table: pg_sys::Oid) -> bool {
     // SAFETY: an ordinary lock, released with the transaction; it does not wait.
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE) }
+}
+
+/// Its number in lwlocknames.h, the same in 15 to 18.
+const PROC_ARRAY: usize = 4;
+
+/// As long as it is there, the server takes this process for autovacuum where somebody waits for a lock that it holds: after his
+/// `deadlock_timeout` he has what it does cancelled, and goes on. And nobody's build of an index waits for its snapshots, as for those of
+/// autovacuum: for a process that reads no table by an index.
+pub struct GivingWay(());
+
+impl GivingWay {
+    /// From now on. Outside a transaction, or while nothing can raise an error.
+    pub fn begin() -> GivingWay {
+        mark(true);
+        GivingWay(())
+    }
+}
+
+impl Drop for GivingWay {
+    fn drop(&mut self) {
+        mark(false);
+    }
+}
+
+fn mark(gives_way: bool) {
+    // SAFETY: this process's own flags, in both places and under the lock under which the server sets others while it runs (CREATE INDEX
+    // CONCURRENTLY does).
+    unsafe {
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(PROC_ARRAY)).lock;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let process = pg_sys::MyProc;
+        let flag = pg_sys::PROC_IS_AUTOVACUUM as u8;
+        let flags = if gives_way { (*process).statusFlags | flag } else { (*process).statusFlags & !flag };
+        (*process).statusFlags = flags;
+        (*pg_sys::ProcGlobal).statusFlags.add((*process).pgxactoff as usize).write(flags);
+        pg_sys::LWLockRelease(lock);
+    }
+}
+
+/// Locks tables against everybody until the end of the transaction, waiting for each as long as `lock_timeout` says.
+pub fn lock_against_all(tables: &[pg_sys::Oid]) {
+    for table in tables {
+        // SAFETY: an ordinary lock, released with the transaction.
+        unsafe { pg_sys::LockRelationOid(*table, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE) };
+    }
+}
+
+/// Locks a table as a query does that reads it, until the end of the transaction. What others have changed of it is known from then on.
+pub fn lock_for_reading(table: pg_sys::Oid) {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+}
+
+/// The same as a statement does that writes into it.
+pub fn lock_for_writing(table: pg_sys::Oid) {
+    // SAFETY: an ordinary lock, released with the transaction.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
+}
+
+/// Whether no process works for this database as its worker.
+pub fn is_without_worker(extension: pg_sys::Oid) -> bool {
+    if !become_the_worker(extension) {
+        return false;
+    }
+    // SAFETY: set when the process connected.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    release(
+        &object_tag(pg_sys::USER_LOCKMETHOD, database, pg_sys::ExtensionRelationId, extension, ONE_WORKER),
+        pg_sys::ExclusiveLock,
+    );
+    true
 }
 
 /// Takes, until the end of the transaction, the strongest lock that writing vectors needs on these tables, if that can be had at
@@ -160,4 +280,16 @@ pub fn try_lock_for_writing(tables: &[pg_sys::Oid]) -> bool {
     tables.iter().all(|table| unsafe {
         pg_sys::ConditionalLockRelationOid(*table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
     })
+}
+
+/// Takes the lock of the whole server that the commit of a transaction with notifications takes, until the end of this one, if it can be
+/// had at once.
+pub fn try_lock_notifications() -> bool {
+    let none = pg_sys::InvalidOid;
+    let tag = object_tag(pg_sys::DEFAULT_LOCKMETHOD, none, pg_sys::DatabaseRelationId, none, 0);
+    // SAFETY: an ordinary lock, released with the transaction; it does not wait.
+    unsafe {
+        pg_sys::LockAcquire(&tag, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE, false, true)
+            != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
 }

@@ -1,6 +1,8 @@
 //! The process: its latch and signals, other processes, files beside the server, the list of databases.
 
+use crate::points;
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -23,15 +25,16 @@ mod raw {
         pub fn disable_timeout(timeout: i32, keep_indicator: bool);
         pub fn enable_timeout_every(timeout: i32, first: i64, milliseconds: i32);
         pub fn PostmasterIsAliveInternal() -> bool;
+        pub fn CheckDeadLockAlert();
     }
 }
 
-/// Waits until the latch is set or `timeout` has passed, then obeys interrupts (which may end the process).
+/// Waits until the latch is set (true) or `timeout` has passed, then obeys interrupts (which may end the process).
 /// Ends the process when the postmaster is gone.
-pub fn wait_latch(timeout: Duration) {
+pub fn wait_latch(timeout: Duration) -> bool {
     // SAFETY: the process's own latch; the death of the postmaster is read from a pipe that the process holds.
-    unsafe {
-        pg_sys::WaitLatch(
+    let events = unsafe {
+        let events = pg_sys::WaitLatch(
             pg_sys::MyLatch,
             (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
             timeout.as_millis().min(3_600_000) as std::ffi::c_long,
@@ -42,8 +45,10 @@ pub fn wait_latch(timeout: Duration) {
         if !raw::PostmasterIsAliveInternal() {
             pg_sys::proc_exit(1);
         }
-    }
+        events
+    };
     pgrx::check_for_interrupts!();
+    events as u32 & pg_sys::WL_LATCH_SET != 0
 }
 
 /// Waits for `timeout`, deaf to the latch: who sets it meanwhile finds it set or sets it for later, and sends no further
@@ -69,17 +74,39 @@ pub fn waker() -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || unsafe { raw::SetLatch(latch as *mut core::ffi::c_void) })
 }
 
+thread_local! {
+    static ENTRY: Cell<*mut pg_sys::PGPROC> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// The entry of process `pid` in shared memory, if it is connected to this database. It is remembered: to search for it takes a lock that
+/// every commit takes.
+fn entry_here(pid: i32) -> Option<*mut pg_sys::PGPROC> {
+    // SAFETY: entries stay where they are. What a process that ends leaves in its entry may still be there, but for its latch.
+    let is_of = |entry: *mut pg_sys::PGPROC| unsafe {
+        !entry.is_null()
+            && (*entry).pid == pid
+            && (*entry).procLatch.owner_pid == pid
+            && (*entry).databaseId == pg_sys::MyDatabaseId
+    };
+    if !is_of(ENTRY.get()) {
+        // SAFETY: a look at shared memory; the answer may be old when it is used.
+        ENTRY.set(unsafe { pg_sys::BackendPidGetProc(pid) });
+    }
+    Some(ENTRY.get()).filter(|entry| is_of(*entry))
+}
+
 /// Sets the latch of process `pid` if it is connected to this database. False: there is no such process.
 pub fn wake_process(pid: i32) -> bool {
-    // SAFETY: the entry may be reused at any time; then another process of the database is woken for nothing.
-    unsafe {
-        let entry = pg_sys::BackendPidGetProc(pid);
-        if entry.is_null() || (*entry).databaseId != pg_sys::MyDatabaseId {
-            return false;
-        }
-        raw::SetLatch((&raw mut (*entry).procLatch).cast());
-        true
-    }
+    let Some(entry) = entry_here(pid) else { return false };
+    // SAFETY: the entry may be reused at any time; then another process is woken for nothing.
+    unsafe { raw::SetLatch((&raw mut (*entry).procLatch).cast()) };
+    true
+}
+
+/// What this transaction has written without a statement is seen by the statements that come.
+pub fn show_own_writes() {
+    // SAFETY: in a transaction, between statements.
+    unsafe { pg_sys::CommandCounterIncrement() };
 }
 
 /// Signals of a background worker: SIGTERM ends it at the next interrupt check, also inside SQL, and SIGHUP asks
@@ -165,25 +192,38 @@ const STATEMENT_TIMEOUT: i32 = 3;
 /// that plus 10.
 const ANY_TIMEOUT: i32 = 20;
 
-/// How often a process at work looks for its postmaster.
-const HEARTBEAT: i32 = 1000;
+/// How often, in milliseconds, a process looks after others: sooner than `deadlock_timeout` (1 s unless somebody has set another).
+#[derive(Clone, Copy)]
+pub enum Beat {
+    /// For one that waits for little, and would be woken for nothing most of the time.
+    Slow = 900,
+    /// For one that holds a lock while it waits for users.
+    Quick = 100,
+}
 
 /// From now on this process ends with its postmaster also while it is at work: a wait would notice, computing does not, and the server
-/// cannot be started again while one of its processes lives.
-fn end_with_postmaster() {
+/// cannot be started again while one of its processes lives. And it gives way to users: the server looks for a deadlock once in each
+/// wait, after `deadlock_timeout`, so it would end the user who came last. Who looks again and again finds it first, and is ended himself.
+fn look_after_others(beat: Beat) {
+    if points::is_set("only_when_told") {
+        // Each time, it would be told.
+        return;
+    }
     // SAFETY: called once, in a background worker whose timeouts are set up; the function stays as long as the library.
     unsafe {
         let timeout = raw::RegisterTimeout(ANY_TIMEOUT, heartbeat);
-        raw::enable_timeout_every(timeout, pg_sys::GetCurrentTimestamp(), HEARTBEAT);
+        raw::enable_timeout_every(timeout, pg_sys::GetCurrentTimestamp(), beat as i32);
     }
 }
 
 unsafe extern "C-unwind" fn heartbeat() {
-    // SAFETY: both are written for signal handlers: a read from a pipe, and what SIGTERM does.
+    // SAFETY: all are written for signal handlers: a read from a pipe, what SIGTERM does, and what the server's own clock for deadlocks
+    // does, which changes nothing outside a wait for a lock.
     unsafe {
         if !raw::PostmasterIsAliveInternal() {
             raw::die(pg_sys::SIGTERM as i32);
         }
+        raw::CheckDeadLockAlert();
     }
 }
 
@@ -219,11 +259,13 @@ impl Drop for TimeLimit {
 }
 
 /// Settings of a background worker, once. Its commits are asynchronous: a loss after a crash only repeats work, and a standby that does
-/// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any).
-pub fn settle_in(lock_timeout: &CStr) {
+/// not answer cannot hold the worker. `lock_timeout` is the longest wait for a lock ("0": any). The log is not told of waits, which each
+/// beat would have it told of again.
+pub fn settle_in(lock_timeout: &CStr, beat: Beat) {
     IS_WORKER.store(true, std::sync::atomic::Ordering::Relaxed);
-    end_with_postmaster();
+    look_after_others(beat);
     for (name, value) in [
+        (c"log_lock_waits", c"off"),
         (c"synchronous_commit", c"off"),
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"lock_timeout", lock_timeout),
@@ -235,10 +277,23 @@ pub fn settle_in(lock_timeout: &CStr) {
             pg_sys::SetConfigOption(
                 name.as_ptr(),
                 value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucContext::PGC_SUSET,
                 pg_sys::GucSource::PGC_S_OVERRIDE,
             );
         }
+    }
+}
+
+/// How long this process waits for a lock of a table from now on; `0`: for ever.
+pub fn set_lock_timeout(value: &CStr) {
+    // SAFETY: an ordinary setting of this process.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"lock_timeout".as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
     }
 }
 
@@ -332,11 +387,7 @@ pub fn databases() -> Vec<(pg_sys::Oid, String)> {
 
 /// Whether process `pid` is connected to this database.
 pub fn is_connected_here(pid: i32) -> bool {
-    // SAFETY: a look at shared memory; the answer may be old when it is used.
-    unsafe {
-        let entry = pg_sys::BackendPidGetProc(pid);
-        !entry.is_null() && (*entry).databaseId == pg_sys::MyDatabaseId
-    }
+    entry_here(pid).is_some()
 }
 
 /// The present time and `ms` milliseconds; `None` beyond what a timestamp can hold.
@@ -419,5 +470,14 @@ unsafe fn status_entry(number: i32) -> *mut pg_sys::PgBackendStatus {
     unsafe {
         let entry = pg_sys::pgstat_get_local_beentry_by_index(number);
         if entry.is_null() { std::ptr::null_mut() } else { &raw mut (*entry).backendStatus }
+    }
+}
+
+/// Whether a script of the extension's own is running: CREATE EXTENSION, or ALTER EXTENSION UPDATE.
+pub fn is_in_own_script() -> bool {
+    // SAFETY: reads of what this process alone changes, and a look into the catalogue inside a transaction.
+    unsafe {
+        pg_sys::creating_extension
+            && pg_sys::CurrentExtensionObject == pg_sys::get_extension_oid(c"autoembed".as_ptr(), true)
     }
 }

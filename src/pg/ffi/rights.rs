@@ -4,7 +4,7 @@ use crate::pg::ffi::process;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 thread_local! {
     static OWNERS_CODE_RAN: Cell<bool> = const { Cell::new(false) };
@@ -43,6 +43,10 @@ fn enter(user: pg_sys::Oid, flags: u32, settings: &[(&str, &str)]) -> Scope {
             for (name, value) in settings {
                 set(name, value);
             }
+            // Names are stored and compared as the server writes them, and are the same under every setting of a session.
+            if pg_sys::quote_all_identifiers {
+                set("quote_all_identifiers", "off");
+            }
         }
     }
     scope
@@ -55,7 +59,7 @@ unsafe fn set(name: &str, value: &str) {
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
             true,
@@ -140,6 +144,53 @@ pub fn as_owner<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> 
     value
 }
 
+/// Runs `body`, which plans a statement that is kept for later: by the keys and places of rows that it is given, however small its tables
+/// are by now, or seem to be.
+pub fn planning_by_index<R>(body: impl FnOnce() -> R) -> R {
+    let _scope = enter(
+        current_user(),
+        0,
+        &[
+            ("jit", "off"),
+            ("enable_indexscan", "on"),
+            ("enable_tidscan", "on"),
+            ("enable_nestloop", "on"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ],
+    );
+    body()
+}
+
+/// As [`as_owner`], with values read as the session's own settings have them, not written: for what a session has given.
+pub fn as_owner_who_reads<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> R {
+    let own = [c"datestyle", c"intervalstyle", c"timezone"].map(|name| {
+        // SAFETY: the server's own settings; the value is copied before anything else is called.
+        let value = unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) };
+        // SAFETY: a text that ends with NUL, where there is one.
+        let value = (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned());
+        (name.to_string_lossy(), value.unwrap_or_default())
+    });
+    as_owner(owner, path, || {
+        let own: Vec<(&str, &str)> = own.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
+        let _scope = enter(owner, 0, &own);
+        body()
+    })
+}
+
+/// As [`as_owner`], in a user's own transaction: how long it waits for locks, and how values look, is his own.
+pub fn for_owner_in_session<R>(owner: pg_sys::Oid, path: &str, body: impl FnOnce() -> R) -> R {
+    let path = before_temporary(path);
+    let _scope = enter(
+        owner,
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
+        &[("search_path", &path), ("row_security", "on"), ("jit", "off")],
+    );
+    body()
+}
+
 /// Whether this is code in a context that cannot be left, as that of [`as_owner`].
 pub fn is_restricted() -> bool {
     // SAFETY: a read.
@@ -169,9 +220,41 @@ pub fn with_stable_output<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Runs `body` with the search_path that code of the table's owner has (see [`as_owner`]), as whoever is at work.
-pub fn with_path<R>(path: &str, body: impl FnOnce() -> R) -> R {
-    let _scope = enter(current_user(), 0, &[("search_path", &before_temporary(path))]);
+/// Runs `body` as who it is, with settings of his own.
+pub fn with_settings<R>(settings: &[(&str, &str)], body: impl FnOnce() -> R) -> R {
+    let _scope = enter(current_user(), 0, settings);
+    body()
+}
+
+/// Whether `role` may read a whole table, which is the server's to say; false where the table is gone.
+pub fn may_read_whole(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    let mut is_missing = false;
+    // Rights are a wider number from PostgreSQL 16 on.
+    #[allow(clippy::useless_conversion)]
+    // SAFETY: a look into the catalogue, inside a transaction.
+    let may =
+        unsafe { pg_sys::pg_class_aclcheck_ext(table, role, pg_sys::ACL_SELECT as pg_sys::AclMode, &mut is_missing) };
+    may == pg_sys::AclResult::ACLCHECK_OK && !is_missing
+}
+
+/// Raises the server's own error where the caller may not use the schema, as a statement would that names it.
+pub fn look_into(schema: &str) {
+    let Ok(name) = std::ffi::CString::new(schema) else { return };
+    // SAFETY: a look into the catalogue, inside a transaction; one that is gone is no error here.
+    unsafe { pg_sys::LookupExplicitNamespace(name.as_ptr(), true) };
+}
+
+/// Whether policies count in the caller's statements over a table, at this moment.
+pub fn is_under_policies(table: pg_sys::Oid) -> bool {
+    const COUNT: i32 = pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32;
+    // SAFETY: a look into the catalogue, inside a transaction; it raises no error.
+    unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) == COUNT }
+}
+
+/// Runs `body`, which takes a lock, with a short wait for it in which autovacuum is told to end where it is in the way, but not one that
+/// prevents wraparound: the server has it so where a wait lasts for `deadlock_timeout`.
+pub fn ahead_of_autovacuum<R>(body: impl FnOnce() -> R) -> R {
+    let _scope = enter(current_user(), 0, &[("lock_timeout", "200ms"), ("deadlock_timeout", "50ms")]);
     body()
 }
 

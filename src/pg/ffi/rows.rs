@@ -17,6 +17,9 @@ pub struct KeyColumn {
     pub type_oid: pg_sys::Oid,
 }
 
+/// The texts of a key's columns.
+type Key<'k> = &'k [String];
+
 /// The call of a trigger function.
 pub struct TriggerCall {
     data: *mut pg_sys::TriggerData,
@@ -76,14 +79,17 @@ impl TriggerCall {
         unsafe { (*self.data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE }
     }
 
-    /// Calls `each` with the key of every changed row: of the new row in a row trigger, of all rows of the
-    /// transition table in a statement trigger.
-    pub fn for_each_key(&self, columns: &[KeyColumn], mut each: impl FnMut(Vec<Option<String>>)) {
+    /// Calls `each` with the key of every changed row, but for those where a part of it is NULL: of the new row in a row trigger, of all rows
+    /// of the transition table in a statement trigger.
+    pub fn for_each_key(&self, columns: &[KeyColumn], mut each: impl FnMut(Key<'_>)) {
+        let mut parts = vec![String::new(); columns.len()];
         // SAFETY: slots and tuplestore belong to the call; the transition table has the table's own columns.
         unsafe {
             if self.is_row() {
                 let slot = if self.is_update() { (*self.data).tg_newslot } else { (*self.data).tg_trigslot };
-                each(key_of(slot, columns));
+                if read_key(slot, columns, &mut parts) {
+                    each(&parts);
+                }
                 return;
             }
             let store = (*self.data).tg_newtable;
@@ -96,7 +102,9 @@ impl TriggerCall {
             );
             pg_sys::tuplestore_rescan(store);
             while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
-                each(key_of(slot, columns));
+                if read_key(slot, columns, &mut parts) {
+                    each(&parts);
+                }
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
@@ -122,6 +130,48 @@ impl TriggerCall {
         }
     }
 
+    /// Whether an UPDATE's row trigger sees any other value than before.
+    pub fn changes_row(&self) -> bool {
+        if !self.is_row() || !self.is_update() {
+            return false;
+        }
+        // SAFETY: both slots hold rows of the table, whose columns' types are in the catalogue.
+        unsafe {
+            let relation = (*self.data).tg_relation;
+            let columns = i16::try_from((*(*relation).rd_att).natts).unwrap_or(i16::MAX);
+            (1..=columns).any(|attnum| {
+                let type_oid = pg_sys::get_atttype((*relation).rd_id, attnum);
+                if type_oid == pg_sys::InvalidOid {
+                    return false;
+                }
+                let (mut length, mut by_value) = (0, false);
+                pg_sys::get_typlenbyval(type_oid, &mut length, &mut by_value);
+                let (old, old_null) = value_of((*self.data).tg_trigslot, attnum);
+                let (new, new_null) = value_of((*self.data).tg_newslot, attnum);
+                old_null != new_null || (!old_null && !datumIsEqual(old, new, by_value, length.into()))
+            })
+        }
+    }
+
+    /// The text of a column in the new row of a row trigger; `None`: it is NULL, or there is no such column.
+    pub fn new_text(&self, column: &str) -> Option<String> {
+        let name = std::ffi::CString::new(column).ok()?;
+        // SAFETY: the slot holds a row of the table; the column is looked up in it.
+        unsafe {
+            let relation = (*(*self.data).tg_relation).rd_id;
+            let attnum = pg_sys::get_attnum(relation, name.as_ptr());
+            if attnum <= 0 || !self.is_row() {
+                return None;
+            }
+            let slot = if self.is_update() { (*self.data).tg_newslot } else { (*self.data).tg_trigslot };
+            let type_oid = pg_sys::get_atttype(relation, attnum);
+            let mut text = [String::new()];
+            let is_there = read_key(slot, &[KeyColumn { attnum, type_oid }], &mut text);
+            let [text] = text;
+            is_there.then_some(text)
+        }
+    }
+
     /// What a BEFORE row trigger returns to leave the row as it is.
     pub fn same_row(&self) -> pg_sys::Datum {
         // SAFETY: valid for the length of the call.
@@ -132,6 +182,15 @@ impl TriggerCall {
 
     /// What a BEFORE row trigger returns to set the column named `column` NULL. The row as it is, where it has no such column.
     pub fn row_without(&self, column: &str) -> pg_sys::Datum {
+        self.row_with(column, None)
+    }
+
+    /// What a BEFORE row trigger returns to set the boolean column named `column` false, as [`Self::row_without`].
+    pub fn row_with_false(&self, column: &str) -> pg_sys::Datum {
+        self.row_with(column, Some(pg_sys::Datum::from(false)))
+    }
+
+    fn row_with(&self, column: &str, value: Option<pg_sys::Datum>) -> pg_sys::Datum {
         // SAFETY: the new tuple has the table's descriptor; the arrays have one entry, for a column looked up in it.
         unsafe {
             let relation = (*self.data).tg_relation;
@@ -142,8 +201,8 @@ impl TriggerCall {
             }
             let tuple = if self.is_update() { (*self.data).tg_newtuple } else { (*self.data).tg_trigtuple };
             let mut number = i32::from(attnum);
-            let mut value = pg_sys::Datum::null();
-            let mut null = true;
+            let mut null = value.is_none();
+            let mut value = value.unwrap_or(pg_sys::Datum::null());
             pg_sys::Datum::from(pg_sys::heap_modify_tuple_by_cols(
                 tuple,
                 (*relation).rd_att,
@@ -167,24 +226,49 @@ unsafe fn value_of(slot: *mut pg_sys::TupleTableSlot, attnum: i16) -> (pg_sys::D
     }
 }
 
-unsafe fn key_of(slot: *mut pg_sys::TupleTableSlot, columns: &[KeyColumn]) -> Vec<Option<String>> {
-    columns
-        .iter()
-        .map(|column| {
-            // SAFETY: the slot holds a row of the table.
-            unsafe {
-                let (value, is_null) = value_of(slot, column.attnum);
-                if is_null { None } else { Some(text_of(value, column.type_oid)) }
+/// Writes the parts of a row's key over `parts`; false: one of them is NULL.
+unsafe fn read_key(slot: *mut pg_sys::TupleTableSlot, columns: &[KeyColumn], parts: &mut [String]) -> bool {
+    columns.iter().zip(parts).all(|(column, part)| {
+        // SAFETY: the slot holds a row of the table.
+        unsafe {
+            let (value, is_null) = value_of(slot, column.attnum);
+            part.clear();
+            if !is_null {
+                write_text(value, column.type_oid, part);
             }
-        })
-        .collect()
+            !is_null
+        }
+    })
 }
 
-unsafe fn text_of(value: pg_sys::Datum, type_oid: pg_sys::Oid) -> String {
+/// # Safety
+/// The value is of the type.
+pub(super) unsafe fn text_of(value: pg_sys::Datum, type_oid: pg_sys::Oid) -> String {
+    let mut text = String::new();
+    // SAFETY: the caller's.
+    unsafe { write_text(value, type_oid, &mut text) };
+    text
+}
+
+/// # Safety
+/// The value is of the type.
+unsafe fn write_text(value: pg_sys::Datum, type_oid: pg_sys::Oid, to: &mut String) {
     match type_oid {
-        pg_sys::INT2OID => (value.value() as i16).to_string(),
-        pg_sys::INT4OID => (value.value() as i32).to_string(),
-        pg_sys::INT8OID => (value.value() as i64).to_string(),
+        pg_sys::INT2OID => to.push_str(itoa::Buffer::new().format(value.value() as i16)),
+        pg_sys::INT4OID => to.push_str(itoa::Buffer::new().format(value.value() as i32)),
+        pg_sys::INT8OID => to.push_str(itoa::Buffer::new().format(value.value() as i64)),
+        pg_sys::UUIDOID => {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            // SAFETY: the value is a pointer to sixteen bytes.
+            let bytes = unsafe { value.cast_mut_ptr::<[u8; 16]>().read_unaligned() };
+            for (i, byte) in bytes.into_iter().enumerate() {
+                if matches!(i, 4 | 6 | 8 | 10) {
+                    to.push('-');
+                }
+                to.push(DIGITS[usize::from(byte >> 4)] as char);
+                to.push(DIGITS[usize::from(byte & 15)] as char);
+            }
+        }
         _ => {
             let mut output = pg_sys::InvalidOid;
             let mut is_varlena = false;
@@ -192,9 +276,8 @@ unsafe fn text_of(value: pg_sys::Datum, type_oid: pg_sys::Oid) -> String {
             unsafe {
                 pg_sys::getTypeOutputInfo(type_oid, &mut output, &mut is_varlena);
                 let text = pg_sys::OidOutputFunctionCall(output, value);
-                let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+                to.push_str(&CStr::from_ptr(text).to_string_lossy());
                 pg_sys::pfree(text.cast());
-                owned
             }
         }
     }

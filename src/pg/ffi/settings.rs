@@ -126,3 +126,63 @@ pub fn maintenance_work_mem() -> u64 {
     let kilobytes = unsafe { pg_sys::maintenance_work_mem };
     1024 * u64::try_from(kilobytes).unwrap_or(0)
 }
+
+/// A whole number that a setting of another library has; `None`: there is no such setting.
+pub fn number(name: &CStr) -> Option<i32> {
+    // SAFETY: the value is copied before anything else is called.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() { None } else { CStr::from_ptr(value).to_str().ok()?.parse().ok() }
+    }
+}
+
+/// Settings of libraries, which are made up as long as these are not loaded.
+const OF_LIBRARIES: [&str; 2] = ["hnsw.", "autoembed."];
+
+/// The settings that users have made up (`SET app.user_id = 'anna'`) as they are now: names and values, in the order of names.
+pub fn made_up() -> String {
+    let mut found = String::new();
+    // SAFETY: the server's own table of settings, which nothing changes meanwhile; what is a placeholder is a text.
+    unsafe {
+        for &setting in all() {
+            if setting.is_null() || (*setting).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as i32 == 0 {
+                continue;
+            }
+            let value = *(*setting.cast::<pg_sys::config_string>()).variable;
+            // One that was only set in a transaction before stays behind, empty.
+            if value.is_null() || *value == 0 {
+                continue;
+            }
+            let [name, value] = [(*setting).name, value].map(|part| CStr::from_ptr(part).to_string_lossy());
+            if !OF_LIBRARIES.iter().any(|prefix| name.starts_with(prefix)) {
+                found.push_str(&format!("{name} {} {value}", value.len()));
+            }
+        }
+    }
+    found
+}
+
+/// All settings of this process. They are used before anything of the server is called.
+#[cfg(feature = "pg15")]
+unsafe fn all<'a>() -> &'a [*mut pg_sys::config_generic] {
+    // SAFETY: the server's table has so many entries.
+    unsafe { from_server(pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions()) }
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe fn all<'a>() -> &'a [*mut pg_sys::config_generic] {
+    let mut count = 0;
+    // SAFETY: an array in the present memory context, of as many entries as it says.
+    unsafe {
+        let array = pg_sys::get_guc_variables(&mut count);
+        from_server(array, count)
+    }
+}
+
+unsafe fn from_server<'a>(array: *mut *mut pg_sys::config_generic, count: i32) -> &'a [*mut pg_sys::config_generic] {
+    match usize::try_from(count) {
+        // SAFETY: the caller has both from the server.
+        Ok(count) if !array.is_null() => unsafe { std::slice::from_raw_parts(array, count) },
+        _ => &[],
+    }
+}

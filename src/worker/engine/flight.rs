@@ -61,7 +61,7 @@ impl Engine {
         if self.is_leaving {
             return Ok(false);
         }
-        let returned = match self.pool.try_recv() {
+        let returned = match self.answered.take().or_else(|| self.pool.try_recv()) {
             Some(Ok(returned)) => returned,
             Some(Err(_)) => return self.abandon_lost().map(|()| true),
             None => return Ok(false),
@@ -282,15 +282,15 @@ impl Engine {
         }
     }
 
-    fn reject(&mut self, batch: &Batch, stored: &StoredModel, failure: &Failure) -> Result<(), Caught> {
+    fn reject(&mut self, batch: &Batch, stored: &StoredModel, failure: &Failure, work: &Work) -> Result<(), Caught> {
         if let Some(known) = self.models.called(&stored.model.name) {
             known.rejects = known.rejects.saturating_add(1);
         }
-        self.step(|| finish::reject(batch, failure))
+        self.step(|| finish::reject(batch, failure, work))
     }
 
     /// For vectors that were known.
-    fn no_call(&self, stored: &StoredModel) -> Call {
+    pub(super) fn no_call(&self, stored: &StoredModel) -> Call {
         let model = stored.model.name.clone();
         Call { model, took: Duration::ZERO, status: None, tokens: None, cost: 0.0, is_noted: self.in_session }
     }
@@ -322,6 +322,9 @@ impl Engine {
             let cache_hits = batch.texts.len() as u64;
             crate::pg::usage::note(&known.model, Usage { cache_hits, ..Usage::default() });
         }
+        if batch.items.iter().any(|item| item.part.is_some()) {
+            return self.write_pieces(batch, stored, vectors, call, work);
+        }
         let entry = |written| match &call {
             Some(call) => call.entry(batch.load.inputs, written, None),
             None => known.known(batch.texts.len(), written),
@@ -332,8 +335,7 @@ impl Engine {
             let (is_last, begun) = (rows.end == batch.items.len(), Instant::now());
             let step = self.step(|| {
                 let now = write_rows(batch, rows.clone(), vectors, work);
-                let is_refused = written.is_refused || now.is_refused;
-                let written = finish::Written { rows: written.rows + now.rows, cut: written.cut + now.cut, is_refused };
+                let written = written.and(now);
                 if is_last {
                     queue::log(Some(batch.vectorizer), &entry(written));
                 }
@@ -404,8 +406,12 @@ impl Engine {
             }
             Err(batch) => *batch,
         };
+        let batch = match self.keep_pieces(batch, &failure) {
+            Some(batch) => batch,
+            None => return Ok(()),
+        };
         match failure.action {
-            Action::Reject | Action::Split => self.reject(&batch, &stored, &failure),
+            Action::Reject | Action::Split => self.reject(&batch, &stored, &failure, work),
             Action::Retry if charge || failure.blames_input => self.step(|| finish::charge(&batch, &failure, work)),
             Action::Retry if batch.texts.len() == 1 => self.step(|| finish::give_back(&batch, work.retry_base)),
             _ => self.step(|| finish::give_back(&batch, Duration::ZERO)),

@@ -28,7 +28,7 @@ impl Engine {
     pub(super) fn busy(&self, id: i32) -> Busy {
         let mut busy = Busy::default();
         for item in self.items(id) {
-            busy.keys.insert(item.key.clone());
+            busy.keys.insert(item.row().key.clone());
             busy.jobs.extend(item.jobs.iter().map(|job| job.id));
         }
         busy
@@ -114,7 +114,7 @@ impl Engine {
         let times = self.refusals.entry(id).or_default();
         let pause = (finish::REFUSED_PAUSE * 2u32.saturating_pow(*times)).min(REFUSED).min(work.retry_max);
         *times = times.saturating_add(1).min(16);
-        self.resting.insert(id, Instant::now() + pause);
+        self.rest(id, pause);
         self.give_back_of(id, pause)
     }
 
@@ -131,7 +131,7 @@ impl Engine {
         self.forget_hints(id);
         self.step(|| {
             mine.iter().for_each(|batch| finish::give_back(batch, pause));
-            queue::release(id, kept.iter().flat_map(|item| &item.jobs), queue::Charge::GivenBack, pause);
+            finish::release(id, kept.iter(), pause);
         })
     }
 
@@ -167,6 +167,39 @@ impl Engine {
         self.step(|| give_all_back(&batches, &kept))
     }
 
+    /// Takes nothing new of a vectorizer for so long, unless [`Engine::wake`] comes before.
+    pub fn leave_alone(&mut self, id: i32, until: Instant) {
+        self.resting.insert(id, until);
+    }
+
+    /// A change of model is completed: what is held or on its way for vectorizer `first`, by its old model, and for `second`, which is no
+    /// more, counts for nothing. Their jobs are gone, or free again.
+    pub fn retire(&mut self, first: i32, second: i32) {
+        // As with any vectorizer that was disabled meanwhile: answers for one that is not there are dropped.
+        let gone = |id: &mut i32| *id = if *id == first { second } else { *id };
+        self.flights
+            .values_mut()
+            .filter_map(|flight| flight.batch.as_mut())
+            .for_each(|batch| gone(&mut batch.vectorizer));
+        self.flights.values_mut().flat_map(|flight| &mut flight.followers).for_each(|(id, _)| gone(id));
+        self.accused.values_mut().flatten().for_each(|accused| gone(&mut accused.batch.vectorizer));
+        self.ready.retain(|batch| batch.vectorizer != first && batch.vectorizer != second);
+        self.buffers.retain(|(id, _), _| *id != first && *id != second);
+        self.failed_alone.retain(|(id, _), _| *id != first && *id != second);
+        self.resting.remove(&first);
+        self.refusals.remove(&first);
+        self.forget_hints(first);
+        self.again_in(Duration::ZERO);
+    }
+
+    /// Whether an answer has come that was not taken in.
+    pub fn has_answers(&mut self) -> bool {
+        if self.answered.is_none() {
+            self.answered = self.pool.try_recv();
+        }
+        self.answered.is_some()
+    }
+
     /// Whether claimed rows wait to be sent.
     pub fn holds_rows(&self) -> bool {
         !self.ready.is_empty() || !self.buffers.is_empty() || !self.accused.is_empty()
@@ -178,6 +211,6 @@ fn give_all_back(batches: &[Batch], kept: &[(i32, Vec<Item>)]) {
         finish::give_back(batch, Duration::ZERO);
     }
     for (id, items) in kept {
-        queue::release(*id, items.iter().flat_map(|item| &item.jobs), queue::Charge::GivenBack, Duration::ZERO);
+        finish::release(*id, items.iter(), Duration::ZERO);
     }
 }

@@ -95,7 +95,7 @@ fn an_extension_of_another_version() {
     over(&mut site);
 }
 
-/// A pgvector that does not know a setting of the search function.
+/// A pgvector that does not know a setting of a search function.
 #[test]
 fn a_restore_beside_an_older_pgvector() {
     let mut site = scene(Site::new());
@@ -104,10 +104,12 @@ fn a_restore_beside_an_older_pgvector() {
     let page = entry("invalid configuration parameter name");
     assert!(errors.iter().any(|error| page.says(error)), "{errors:?}");
     site.db = site.cluster.client("second");
-    assert_eq!(site.db.int("SELECT count(*) FROM pg_proc WHERE proname = 'similar_documents'"), 0);
+    const THERE: &str = "SELECT proname FROM pg_proc WHERE proname LIKE 'similar\\_documents%' ORDER BY 1";
+    assert_eq!(site.db.column(THERE), ["similar_documents"]);
     add(&mut site, 11, 20);
     site.settle("documents", "body");
     page.run(&mut site.db, &[]);
     over(&mut site);
+    assert_eq!(site.db.column(THERE), ["similar_documents", "similar_documents_to"]);
     site.db.until("SELECT count(*) FROM similar_documents('body 3')", "10", PATIENCE);
 }

@@ -76,7 +76,7 @@ fn keys() {
         "ALTER TABLE documents DROP CONSTRAINT documents_pkey, ADD COLUMN number uuid DEFAULT gen_random_uuid(), ADD PRIMARY KEY (number)",
     );
     site.stub.release();
-    let page = entry("structure of query does not match");
+    let page = entry("were made for another primary key");
     let error = site.db.error("SELECT * FROM similar_documents('body')");
     assert!(page.says(&error.message), "{error:?}");
     page.run(&mut site.db, &[]);
@@ -261,6 +261,19 @@ fn an_index_that_is_not_there() {
     over(&mut site);
 }
 
+#[test]
+fn a_text_index_that_is_not_there() {
+    let mut site = scene(Site::new());
+    let page = entry("has no valid text index");
+    site.db.run("SELECT autoembed.disable('documents')");
+    site.enable("documents", "body", "text_search => 'english'");
+    site.db.run("DROP INDEX documents_embedding_text_idx");
+    let state = page.until_shown(&mut site);
+    assert!(state.contains("to_tsvector('pg_catalog.english'"), "{state}");
+    page.run(&mut site.db, &[]);
+    over(&mut site);
+}
+
 /// No row waits, none comes: what was wrong with the table is seen to be mended.
 #[test]
 fn a_state_ends_though_no_row_waits() {
@@ -280,4 +293,30 @@ fn a_state_ends_though_no_row_waits() {
     site.until_state("documents", "active");
     site.db.run("SELECT autoembed.backfill('documents')");
     over(&mut site);
+}
+
+#[test]
+fn chunk_tables() {
+    let mut site = scene(Site::new());
+    site.db.run("SELECT autoembed.disable('documents'); SELECT autoembed.enable('documents', 'body', 'mine', chunk_size => 200)");
+    let whole = "SELECT count(*) FROM documents d WHERE NOT EXISTS (SELECT FROM documents_chunks c WHERE c.id = d.id AND c.chunk = d.body)";
+    site.db.until(whole, "0", PATIENCE);
+    let page = entry("the chunk table of table");
+    site.db.run("DROP TABLE documents_chunks; UPDATE documents SET body = body || ' edited' WHERE id < 4");
+    page.until_shown(&mut site);
+    page.run(&mut site.db, &[]);
+    site.db.until(whole, "0", PATIENCE);
+    let page = entry("belongs to another role than table");
+    site.db.run("CREATE ROLE alice; ALTER TABLE documents OWNER TO alice; UPDATE documents SET body = body || ' by alice' WHERE id < 4");
+    page.until_shown(&mut site);
+    page.run(&mut site.db, &[]);
+    site.db.until(whole, "0", PATIENCE);
+    let page = entry("does not fit that of table");
+    site.db.run(
+        "ALTER TABLE documents DROP CONSTRAINT documents_pkey CASCADE, ADD PRIMARY KEY (id, title);
+         UPDATE documents SET body = body || ' once more' WHERE id < 4",
+    );
+    page.until_shown(&mut site);
+    page.run(&mut site.db, &[]);
+    site.db.until(whole, "0", PATIENCE);
 }

@@ -13,7 +13,7 @@ fn no_place_for_a_worker() {
     site.db.run("CREATE TABLE documents (id int PRIMARY KEY, title text, body text)");
     site.db.run("SELECT autoembed.enable('documents', 'body', 'mine')");
     add(&mut site, 1, 20);
-    let page = entry("max_worker_processes is used up");
+    let page = entry("no background worker could be started");
     page.until_shown(&mut site);
     page.until_logged(&site);
     site.db.run(&page.command("embed_pending", &[]));
@@ -23,6 +23,25 @@ fn no_place_for_a_worker() {
     site.db.run(&page.command("ALTER SYSTEM", &[]));
     site.cluster.restart(Stop::Fast);
     site.reconnect();
+    over(&mut site);
+}
+
+#[test]
+fn no_place_for_an_index() {
+    // The server's own launcher of logical replication, and the worker.
+    let mut site = Site::builder().preload(false).setting("max_worker_processes", "2").start();
+    site.create_model("mine", "");
+    site.db.run(
+        "CREATE TABLE documents (id int PRIMARY KEY, title text, body text);
+         INSERT INTO documents SELECT i, 'title', i || repeat(' word', 380) FROM generate_series(1, 700) i",
+    );
+    site.db.run("SELECT autoembed.enable('documents', 'body', 'mine')");
+    let page = entry("an index waits for a process");
+    page.until_shown(&mut site);
+    site.db.run(&page.command("ALTER SYSTEM", &[]));
+    site.cluster.restart(Stop::Fast);
+    site.reconnect();
+    add(&mut site, 701, 702);
     over(&mut site);
 }
 

@@ -1,11 +1,12 @@
 //! What must hold: for every row, computed from its text, in the end; for some of it, at every moment.
 
 use super::ledger::Ledger;
-use super::scene::{self, DIMS};
+use super::scene::{self, DIMS, MODEL, prefix};
 use super::tables::{TABLES, Table};
 use super::texts::POISON;
 use autoembed_stub::hashed_vector;
 use autoembed_tests::{Cluster, Db, vectors};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The longest transaction of the worker: it holds none while it waits for the API.
@@ -40,7 +41,7 @@ fn look(db: &mut Db, ledger: &Ledger) -> Result<(), postgres::Error> {
         ledger.add("rows looked at meanwhile", rows.len() as u64);
         for row in rows {
             let [key, input, stored] = row.as_slice() else { continue };
-            if !belongs(input.as_deref(), stored.as_deref()) {
+            if !belongs(MODEL, input.as_deref(), stored.as_deref()) {
                 let (name, key, input) = (table.name, key.as_deref().unwrap_or(""), shown(input.as_deref()));
                 ledger.wrong(&format!("meanwhile: {name}, key {key}: a vector that is not of its text {input}"));
             }
@@ -55,14 +56,43 @@ fn look(db: &mut Db, ledger: &Ledger) -> Result<(), postgres::Error> {
     Ok(())
 }
 
-/// Whether this vector is what the text must have.
-fn belongs(input: Option<&str>, stored: Option<&str>) -> bool {
+/// Whether this vector is what the text must have by this model.
+fn belongs(model: &str, input: Option<&str>, stored: Option<&str>) -> bool {
     let text = input.filter(|text| !text.trim().is_empty());
     match (text, stored) {
         (None, None) => true,
-        (Some(text), Some(stored)) => vectors::same(&vectors::parse(stored), &hashed_vector(text, DIMS)),
+        (Some(text), Some(stored)) => {
+            vectors::same(&vectors::parse(stored), &hashed_vector(&format!("{}{text}", prefix(model)), DIMS))
+        }
         _ => false,
     }
+}
+
+/// A chunk as it is stored.
+struct Piece {
+    start: usize,
+    end: usize,
+    text: String,
+    vector: String,
+}
+
+/// What is wrong with the chunks of a text.
+fn wrong_in(input: &str, pieces: &[Piece]) -> Option<String> {
+    let is_left_out = |from: usize, to: usize| input.get(from..to).is_some_and(|text| text.trim().is_empty());
+    let mut done = 0;
+    for (number, piece) in pieces.iter().enumerate() {
+        if input.get(piece.start..piece.end) != Some(piece.text.as_str()) {
+            return Some(format!("stale: chunk {number} is of another text"));
+        }
+        if piece.start > done && !is_left_out(done, piece.start) {
+            return Some(format!("lost: something before chunk {number}"));
+        }
+        if !belongs(MODEL, Some(&piece.text), Some(&piece.vector)) {
+            return Some(format!("stale: chunk {number} has a vector of another text"));
+        }
+        done = done.max(piece.end);
+    }
+    (!is_left_out(done, input.len())).then(|| format!("lost: the end of the text, after {} chunks", pieces.len()))
 }
 
 fn shown(text: Option<&str>) -> String {
@@ -170,14 +200,40 @@ impl Verdict<'_> {
         self.audit()
     }
 
+    /// Waits until no change of model is under way.
+    pub fn changed(&mut self, patience: Duration) -> Result<(), postgres::Error> {
+        const LEFT: &str =
+            "SELECT source, state, rows_done, rows_total FROM autoembed.progress WHERE kind = 'model change'";
+        let begun = Instant::now();
+        loop {
+            let left = self.db.try_rows(LEFT)?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > patience {
+                self.ledger.wrong(&format!("a change of model does not end: {left:?}"));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn rows(&mut self, table: &Table, poisoned_may_lack: bool) -> Result<u64, postgres::Error> {
+        if let Some(chunks) = table.chunks() {
+            return self.rows_in_chunks(table, &chunks, poisoned_may_lack);
+        }
+        let model = self.db.try_rows(&format!(
+            "SELECT model FROM autoembed.vectorizer WHERE source = '{}'::regclass AND replaces IS NULL",
+            table.name
+        ))?;
+        let model = model.into_iter().flatten().flatten().next().unwrap_or_default();
         let sql = format!("SELECT ({})::text, {}, embedding::text FROM {}", table.key, table.input, table.name);
         let rows = self.db.try_rows(&sql)?;
         for row in &rows {
             let [key, input, stored] = row.as_slice() else { continue };
             let (key, input, stored) = (key.as_deref().unwrap_or(""), input.as_deref(), stored.as_deref());
             let spared = poisoned_may_lack && input.is_some_and(|text| text.contains(POISON));
-            if spared || belongs(input, stored) {
+            if spared || belongs(&model, input, stored) {
                 continue;
             }
             let what = match stored {
@@ -189,6 +245,45 @@ impl Verdict<'_> {
         Ok(rows.len() as u64)
     }
 
+    /// The chunks of a row are its text but for white space, in order, and each has the vector of its own words.
+    fn rows_in_chunks(&mut self, table: &Table, chunks: &str, poisoned_may_lack: bool) -> Result<u64, postgres::Error> {
+        let (name, key, input) = (table.name, table.key, table.input);
+        let rows = self.db.try_rows(&format!("SELECT {key}::text, {input} FROM {name} ORDER BY {key}"))?;
+        let sql = format!(
+            "SELECT {key}::text, byte_start, byte_end, chunk, embedding::text FROM {chunks} ORDER BY {key}, chunk_no"
+        );
+        let mut of_rows: HashMap<String, Vec<Piece>> = HashMap::new();
+        for row in self.db.try_rows(&sql)? {
+            let mut columns = row.into_iter().map(Option::unwrap_or_default);
+            let mut next = || columns.next().unwrap_or_default();
+            let (key, start, end) = (next(), next(), next());
+            let piece = Piece {
+                start: start.parse().unwrap_or(0),
+                end: end.parse().unwrap_or(0),
+                text: next(),
+                vector: next(),
+            };
+            of_rows.entry(key).or_default().push(piece);
+        }
+        for row in &rows {
+            let [key, input] = row.as_slice() else { continue };
+            let pieces = of_rows.remove(key.as_deref().unwrap_or("")).unwrap_or_default();
+            self.ledger.add("chunks in the end, or while texts were refused", pieces.len() as u64);
+            let input = input.as_deref().unwrap_or("");
+            if poisoned_may_lack && input.contains(POISON) {
+                continue;
+            }
+            if let Some(what) = wrong_in(input, &pieces) {
+                let key = key.as_deref().unwrap_or("");
+                self.ledger.wrong(&format!("{name}, key {key}: {what}, text {}", shown(Some(input))));
+            }
+        }
+        for key in of_rows.keys() {
+            self.ledger.wrong(&format!("{name}: chunks of a row that is not there, key {key}"));
+        }
+        Ok(rows.len() as u64)
+    }
+
     /// Every write of a vector into `plain` was of the text that stood there, so none came after a newer one.
     fn audit(&mut self) -> Result<(), postgres::Error> {
         let writes = self.db.try_rows("SELECT id, body, vector FROM audit ORDER BY number")?;
@@ -196,7 +291,7 @@ impl Verdict<'_> {
         for row in writes {
             let [id, body, vector] = row.as_slice() else { continue };
             // NULL is written where the text is empty; a poisoned text has no vector until the end.
-            if !belongs(body.as_deref(), vector.as_deref()) {
+            if !belongs(MODEL, body.as_deref(), vector.as_deref()) {
                 let (id, body) = (id.as_deref().unwrap_or(""), shown(body.as_deref()));
                 self.ledger
                     .wrong(&format!("audit: plain, key {id}: a vector was written that was not of the text {body}"));

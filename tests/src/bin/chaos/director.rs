@@ -4,7 +4,7 @@ use super::api::{self, Api};
 use super::ledger::Ledger;
 use super::plan::{Action, Dice, Mix, Plan};
 use super::processes::{self, kill9, worker};
-use super::scene::{self, LEASE, OWNER, run};
+use super::scene::{self, LEASE, MODEL, OTHER, OWNER, run};
 use super::tables::TABLES;
 use autoembed_stub::Fault;
 use autoembed_tests::{Cluster, Db, Stop};
@@ -252,6 +252,10 @@ impl Director<'_> {
                 let _storm = self.ledger.storm();
                 run(&mut owner, "TRUNCATE settling")?;
             }
+            Action::ChangeModel => {
+                let _storm = self.ledger.storm();
+                return change_model(&mut owner, &mut admin, dice);
+            }
             Action::PauseResume => {
                 run(&mut owner, &format!("SELECT autoembed.pause('{table}')"))?;
                 std::thread::sleep(dice.ms(100, 1500));
@@ -309,6 +313,25 @@ fn build_index(db: &mut Db, dice: &mut Dice) -> Result<(), String> {
     ]);
     run(db, &format!("DROP INDEX CONCURRENTLY IF EXISTS {table}_chaos"))?;
     run(db, &format!("CREATE INDEX CONCURRENTLY {table}_chaos ON {table} {on}"))
+}
+
+/// A change of model is begun; one that is under way is ended, or goes on.
+fn change_model(owner: &mut Db, admin: &mut Db, dice: &mut Dice) -> Result<Option<&'static str>, Failed> {
+    const NOW: &str =
+        "SELECT v.model, s.model FROM autoembed.vectorizer v LEFT JOIN autoembed.vectorizer s ON s.replaces = v.id
+        WHERE v.source = 'letters'::regclass AND v.replaces IS NULL";
+    let row = admin.try_rows(NOW).map_err(|e| e.to_string())?.into_iter().next().unwrap_or_default();
+    let now = row.first().cloned().flatten().unwrap_or_default();
+    let is_under_way = row.get(1).is_some_and(Option::is_some);
+    if is_under_way && dice.below(3) > 0 {
+        return Ok(None);
+    }
+    let (to, what) = match is_under_way {
+        true => (now.as_str(), "changes of model ended by hand"),
+        false => (if now == MODEL { OTHER } else { MODEL }, "changes of model begun"),
+    };
+    run(owner, &format!("SELECT autoembed.set_model('letters', '{to}')"))?;
+    Ok(Some(what))
 }
 
 /// A partition is made and filled, through the root and through itself; an older one is taken off, or dropped.

@@ -113,6 +113,7 @@ fn heal(cluster: &Cluster, api: &mut Api, ledger: &Ledger) -> Result<Duration, S
     let said = |e: postgres::Error| autoembed_tests::db::explain(&e);
     verdict.wait(HEALING).map_err(said)?;
     let healed = begun.elapsed();
+    verdict.changed(HEALING).map_err(said)?;
     ledger.note("checked while poisoned texts are refused");
     verdict.with_poison().map_err(said)?;
     api.take_everything();

@@ -129,6 +129,8 @@ pub enum Action {
     Partition,
     /// A table emptied.
     Truncate,
+    /// `set_model()`: begun, or ended.
+    ChangeModel,
     /// `pause()`, then `resume()`.
     PauseResume,
     /// `backfill(force => true)`.
@@ -142,7 +144,7 @@ pub enum Action {
 }
 
 /// Every action and its family.
-pub const ACTIONS: [(Family, Action); 32] = [
+pub const ACTIONS: [(Family, Action); 33] = [
     (Family::Kills, Action::KillWorker),
     (Family::Kills, Action::KillLauncher),
     (Family::Kills, Action::KillClient),
@@ -170,6 +172,7 @@ pub const ACTIONS: [(Family, Action); 32] = [
     (Family::Ddl, Action::AddColumn),
     (Family::Ddl, Action::Partition),
     (Family::Ddl, Action::Truncate),
+    (Family::Ddl, Action::ChangeModel),
     (Family::Ddl, Action::PauseResume),
     (Family::Ddl, Action::Backfill),
     (Family::Vacuum, Action::VacuumTables),

@@ -17,8 +17,17 @@ pub const OWNER: &str = "owner";
 pub const USER: &str = "writer";
 /// Dimensions of the vectors.
 pub const DIMS: usize = 16;
+/// The model that a table begins with.
+pub const MODEL: &str = "stub";
+/// Another one: of the same text it makes another vector.
+pub const OTHER: &str = "other";
 /// How long a lease lasts here: short, so that it can run out.
 pub const LEASE: Duration = Duration::from_secs(3);
+
+/// What a model has before each text.
+pub fn prefix(model: &str) -> &'static str {
+    if model == OTHER { "other: " } else { "" }
+}
 
 /// A private server with the extension preloaded. Crashes are expected.
 pub fn cluster() -> io::Result<Cluster> {
@@ -57,16 +66,22 @@ pub fn furnish(cluster: &Cluster, api: &Api) -> Result<(), String> {
     run(
         &mut db,
         &format!(
-            "SELECT autoembed.create_model('stub', 'openai', dimensions => {DIMS}, url => {url}, timeout => '2 s', max_batch_inputs => 24)"
+            "SELECT autoembed.create_model('{MODEL}', 'openai', dimensions => {DIMS}, url => {url}, timeout => '2 s', max_batch_inputs => 24)"
         ),
     )?;
+    let other = format!(
+        "SELECT autoembed.create_model('{OTHER}', 'openai', dimensions => {DIMS}, url => {url}, timeout => '2 s', max_batch_inputs => 24,
+           options => '{{\"document_prefix\": \"{}\"}}')",
+        prefix(OTHER)
+    );
+    run(&mut db, &other)?;
     let mut db = connect(cluster, DATABASE, OWNER)?;
     for table in TABLES {
         run(&mut db, table.made)?;
         run(
             &mut db,
             &format!(
-                "SELECT autoembed.enable('{}', {}, model => 'stub'{})",
+                "SELECT autoembed.enable('{}', {}, model => '{MODEL}'{})",
                 table.name,
                 literal(table.input),
                 table.enabled

@@ -59,7 +59,7 @@ pub const CLEARED: Table = Table {
 };
 
 /// All of them.
-pub const TABLES: [&Table; 6] = [
+pub const TABLES: [&Table; 7] = [
     &PLAIN,
     &CLEARED,
     &Table {
@@ -97,9 +97,22 @@ pub const TABLES: [&Table; 6] = [
         enabled: ", on_change => 'clear'",
         made: "CREATE TABLE pages (id int PRIMARY KEY, title text, body text, note text);",
     },
+    &Table {
+        name: "essays",
+        key: "id",
+        columns: "body",
+        input: "body",
+        enabled: ", chunk_size => 16, chunk_overlap => 4",
+        made: "CREATE TABLE essays (id bigint PRIMARY KEY, body text, note text);",
+    },
 ];
 
 impl Table {
+    /// The table with its chunks, where its texts go in chunks.
+    pub fn chunks(&self) -> Option<String> {
+        self.enabled.contains("chunk_size").then(|| format!("{}_chunks", self.name))
+    }
+
     /// Whether a vector that is there always belongs to the text.
     pub fn clears(&self) -> bool {
         self.enabled.contains("'clear'")

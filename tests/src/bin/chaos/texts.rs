@@ -39,8 +39,19 @@ pub fn text(dice: &mut Dice, of: &str) -> String {
             let words = usize::try_from(200 + dice.below(600)).unwrap_or(200);
             literal(&format!("long {of} {number} {}", "word ".repeat(words)))
         }
+        133..=332 if of == "essays" => literal(&essay(dice, number)),
         _ => literal(&format!("text of {of}, number {number}")),
     }
+}
+
+/// Some paragraphs, of which an edit leaves a few as they are.
+fn essay(dice: &mut Dice, number: u64) -> String {
+    let mut paragraphs = vec![format!("# Essay {number}")];
+    for _ in 0..2 + dice.below(8) {
+        let (of, odd) = (dice.below(40), dice.pick(&ODD));
+        paragraphs.push(format!("Paragraph {of} is about {}. It also says {odd}, and then ends.", dice.pick(&COMMON)));
+    }
+    paragraphs.join("\n\n")
 }
 
 /// The same for COPY: only characters that need no escape, never NULL.
