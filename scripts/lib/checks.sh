@@ -1,5 +1,5 @@
 # The stages of test.sh and lint.sh; sourced, never run. Needs load.sh and stage.sh.
-# Gives: style_checks, in_server_tests, clean_in_server_tests, keep_test_build, install_private.
+# Gives: style_checks, in_server_tests, clean_in_server_tests, keep_test_build, install_private, scenarios.
 
 style_checks() {
   stage "format" cargo fmt --all --check
@@ -98,3 +98,26 @@ clean_in_server_tests() {
 install_private() {
   build_package "$TARGET/release/autoembed-pg$PG" && install_package "$TARGET/release/autoembed-pg$PG" "$PRIVATE_BASE/pg$PG"
 }
+
+# The tests through SQL. Hundreds of servers that share few cores with their clients make one in some thousand scenarios late: up to
+# three that failed are tried again, one at a time, and named in FAILED_ONCE. Both outputs stay in the log.
+FAILED_ONCE=$LOGS/failed-once.txt
+scenarios() {
+  local output=$LOGS/scenarios.log names
+  : >"$FAILED_ONCE"
+  if cargo_scenarios --no-fail-fast 2>&1 | tee "$output"; then return; fi
+  mapfile -t names < <(failed_tests "$output")
+  if [ "${#names[@]}" = 0 ] || [ "${#names[@]}" -gt 3 ] || grep -q '^error: could not compile' "$output"; then return 1; fi
+  printf '\n==> once more, alone: %s\n' "${names[*]}"
+  cargo_scenarios --test cases -- --exact --test-threads 1 "${names[@]}" 2>&1 | tee "$output" || return 1
+  # A name that is no scenario's has been tried by nobody.
+  grep -q "^test result: ok. ${#names[@]} passed" "$output" || return 1
+  printf '%s\n' "${names[@]}" >"$FAILED_ONCE"
+}
+
+cargo_scenarios() {
+  env PG_CONFIG="$PRIVATE_PG_CONFIG" TEST_BUILD_PG_CONFIG="$TEST_BUILD_PG_CONFIG" cargo test -p autoembed-tests "$@"
+}
+
+# The names in cargo test's closing lists of failures.
+failed_tests() { awk '/^failures:$/ { inside = 1; next } /^test result:/ { inside = 0 } inside && /^    [a-z0-9_:]+$/ { print $1 }' "$1" | sort -u; }

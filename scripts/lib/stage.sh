@@ -33,7 +33,7 @@ stage() {
 
 # ", N tests" of a log of cargo test; nothing for other logs.
 count_tests() {
-  awk '/^test result: ok/ { seen = 1; passed += $4; ignored += $8 }
+  awk '/^test result:/ { seen = 1; passed += $4; ignored += $8 }
     END { if (seen) printf ", %d tests%s", passed, ignored ? " (" ignored " ignored)" : "" }' "$1"
 }
 
@@ -41,6 +41,6 @@ count_tests() {
 test_stage() {
   stage "$@"
   local passed
-  passed=$(awk '/^test result: ok/ { passed += $4 } END { print passed + 0 }' "$LOG")
+  passed=$(awk '/^test result:/ { passed += $4 } END { print passed + 0 }' "$LOG")
   [ "$passed" -gt 0 ] || die "the stage '$1' ran no test" "all of its output: $LOG"
 }
