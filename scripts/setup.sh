@@ -4,14 +4,15 @@
 #
 #   scripts/setup.sh [--without-apt]
 #
-# PG=17 or PG_CONFIG=/path choose the server; otherwise the newest supported one that has its headers.
+# PG=17 or PG_CONFIG=/path choose the server; otherwise the newest supported one that has its headers. A major that is asked
+# for and is neither here nor among the system's packages is built from Debian's source package, into the cache.
 # --without-apt installs nothing on the system and names what is missing instead.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 umask 022
 
 here=$(dirname "${BASH_SOURCE[0]}")
-for part in common apt postgres tools pgvector; do
+for part in common apt built postgres tools pgvector; do
   # shellcheck source=/dev/null
   . "$here/lib/$part.sh"
 done
@@ -43,7 +44,8 @@ ensure_pgrx_home
 target=${CARGO_TARGET_DIR:-$ROOT/target}
 mkdir -p "$target"
 # Written whole or not at all: two makes may run at once.
-env_file=$(mktemp "$target/setup.env.XXXXXX")
+SETUP_ENV=${SETUP_ENV:-$target/setup.env}
+env_file=$(mktemp "$SETUP_ENV.XXXXXX")
 {
   printf 'export PG=%q\n' "$PG"
   printf 'export PG_CONFIG=%q\n' "$PG_CONFIG"
@@ -52,4 +54,4 @@ env_file=$(mktemp "$target/setup.env.XXXXXX")
   printf 'export PATH=%q:"$PATH"\n' "$(dirname "$CARGO_PGRX"):$(dirname "$(command -v cargo)")"
 } >"$env_file"
 chmod 644 "$env_file"
-mv "$env_file" "$target/setup.env"
+mv "$env_file" "$SETUP_ENV"

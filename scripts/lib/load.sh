@@ -9,8 +9,9 @@ for part in common server package; do
   . "$lib/$part.sh"
 done
 
-"$ROOT/scripts/setup.sh"
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+export SETUP_ENV=${SETUP_ENV:-$TARGET/setup.env}
+"$ROOT/scripts/setup.sh"
 # shellcheck source=/dev/null
-. "$TARGET/setup.env"
+. "$SETUP_ENV"
 cd "$ROOT"

@@ -1,4 +1,4 @@
-# Which PostgreSQL to build for; sourced, never run. Needs common.sh and apt.sh.
+# Which PostgreSQL to build for; sourced, never run. Needs common.sh, apt.sh and built.sh.
 # Gives: ensure_postgres, which sets PG_CONFIG (a path) and PG (its major).
 
 pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
@@ -19,6 +19,11 @@ pg_candidates() {
   if have pg_config; then
     path=$(command -v pg_config)
     printf '%s %s\n' "$(pg_major "$path")" "$path"
+  fi
+  # One of our own stands in where a major is asked for that the system has not.
+  if [ -n "${PG-}" ]; then
+    path=$(built_pg_config "$PG")
+    if [ -x "$path" ]; then printf '%s %s\n' "$PG" "$path"; fi
   fi
 }
 
@@ -92,8 +97,12 @@ ensure_postgres() {
     wanted=$(pg_wanted)
     [ -n "$wanted" ] || die "no PostgreSQL was found, and apt has none to install" "install it, or set PG_CONFIG"
     pg_check_major "$wanted"
-    apt_install "PostgreSQL $wanted and its headers" "postgresql-$wanted" "postgresql-server-dev-$wanted"
     PG=$wanted
+    if apt_candidate "postgresql-server-dev-$wanted"; then
+      apt_install "PostgreSQL $wanted and its headers" "postgresql-$wanted" "postgresql-server-dev-$wanted"
+    else
+      build_postgres "$wanted"
+    fi
     pg_find || die "PostgreSQL $wanted was installed but is not found" "set PG_CONFIG to its pg_config"
   fi
   PG=$(pg_major "$PG_CONFIG")

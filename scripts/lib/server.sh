@@ -30,11 +30,31 @@ private_server() {
   link_extension vector
 }
 
+# One that was built into the cache lies in somebody's home, which the server's user may not enter: nothing is linked there.
+is_built() { case $PG_CONFIG in "$CACHE"/*) return 0 ;; *) return 1 ;; esac }
+
 copy_server() {
-  local prefix=$1 bin share lib include
-  bin=$("$PG_CONFIG" --bindir)
+  local prefix=$1 share lib option
   share=$("$PG_CONFIG" --sharedir)
   lib=$("$PG_CONFIG" --pkglibdir)
+  if is_built; then
+    mkdir -p "$prefix$CACHE"
+    cp -a "$CACHE/pg$PG" "$prefix$CACHE/"
+  else
+    link_server "$prefix" "$share" "$lib"
+  fi
+  # Never the server's own build of the extension under test.
+  rm -rf "$prefix$share/extension/autoembed"* "$prefix$share/autoembed" "$prefix$lib/autoembed"*
+  for option in --bindir --sharedir --pkglibdir --includedir-server; do
+    [ "$("$PRIVATE_PG_CONFIG" "$option")" = "$prefix$("$PG_CONFIG" "$option")" ] ||
+      die "the server of $PG_CONFIG cannot be copied: $option stays $("$PRIVATE_PG_CONFIG" "$option")" \
+        "use a server whose directories share one prefix"
+  done
+}
+
+link_server() {
+  local prefix=$1 share=$2 lib=$3 bin include
+  bin=$("$PG_CONFIG" --bindir)
   include=$("$PG_CONFIG" --includedir-server)
   mkdir -p "$prefix$bin" "$prefix$share/extension" "$prefix$lib" "$prefix$(dirname "$include")"
   cp -L "$bin"/* "$prefix$bin/"
@@ -42,15 +62,6 @@ copy_server() {
   link_all "$share/extension" "$prefix$share/extension"
   link_all "$lib" "$prefix$lib"
   ln -sfn "$include" "$prefix$include"
-  # Never the system's build of the extension under test.
-  rm -rf "$prefix$share/extension/autoembed"* "$prefix$share/autoembed" "$prefix$lib/autoembed"*
-
-  local option
-  for option in --bindir --sharedir --pkglibdir --includedir-server; do
-    [ "$("$PRIVATE_PG_CONFIG" "$option")" = "$prefix$("$PG_CONFIG" "$option")" ] ||
-      die "the server of $PG_CONFIG cannot be copied: $option stays $("$PRIVATE_PG_CONFIG" "$option")" \
-        "use a server whose directories share one prefix"
-  done
 }
 
 # Links every entry of FROM that TO does not have.
@@ -66,7 +77,8 @@ link_extension() {
   local name=$1 prefix=$PRIVATE_BASE/pg$PG dir entry
   for dir in "$("$PG_CONFIG" --sharedir)/extension" "$("$PG_CONFIG" --pkglibdir)"; do
     for entry in "$dir/$name"[-.]*; do
-      if [ -e "$entry" ]; then ln -sfn "$entry" "$prefix$entry"; fi
+      if [ ! -e "$entry" ]; then continue; fi
+      if is_built; then cp -u "$entry" "$prefix$entry"; else ln -sfn "$entry" "$prefix$entry"; fi
     done
   done
 }
