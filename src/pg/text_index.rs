@@ -138,7 +138,7 @@ pub fn check(table: &Table, wanted: Option<&Configuration>, input: &Input, path:
         pgrx::ereport!(
             NOTICE,
             PgSqlErrorCode::ERRCODE_WARNING,
-            "no text index is built, since the input is not a column of characters: hybrid searches read the whole table",
+            "no text index is built, since the input is not a stored column of characters: hybrid searches read the whole table",
             format!(
                 "For many rows keep the text in a column and give that as input, for instance ALTER TABLE {} ADD COLUMN words text GENERATED ALWAYS AS (...) STORED.",
                 table.sql()
@@ -148,13 +148,13 @@ pub fn check(table: &Table, wanted: Option<&Configuration>, input: &Input, path:
     Ok(())
 }
 
-/// Whether an input has a text index: only a column of characters has. The server parses the expression of an index as whoever builds
+/// Whether an input has a text index: only a column of characters has, which is not generated as it is read (of that there are no indexes). The server parses the expression of an index as whoever builds
 /// it, which runs what the table's owner has put behind the literals of an expression; and an expression that fails, or that a
 /// writer may not evaluate, would fail his write. A type whose values are texts as they stand (citext) is one of characters: only a superuser
 /// can say that of a type.
 fn is_indexed(table: &Table, column: Option<&str>) -> bool {
     const SQL: &str = "WITH RECURSIVE base AS (SELECT a.atttypid AS oid FROM pg_attribute a \
-             WHERE a.attrelid = $1 AND '\"' || replace(a.attname, '\"', '\"\"') || '\"' = $2 AND a.attnum > 0 AND NOT a.attisdropped \
+             WHERE a.attrelid = $1 AND '\"' || replace(a.attname, '\"', '\"\"') || '\"' = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v' \
            UNION ALL SELECT t.typbasetype FROM base JOIN pg_type t ON t.oid = base.oid WHERE t.typtype = 'd') \
          SELECT EXISTS (SELECT FROM base WHERE oid = ANY (ARRAY['text', 'varchar', 'bpchar', 'name']::regtype[]) \
            OR EXISTS (SELECT FROM pg_cast c WHERE c.castsource = base.oid AND c.casttarget = 'text'::regtype AND c.castmethod = 'b'))";

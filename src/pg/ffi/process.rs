@@ -271,7 +271,10 @@ pub fn settle_in(lock_timeout: &CStr, beat: Beat) {
         (c"lock_timeout", lock_timeout),
         (c"default_transaction_read_only", c"off"),
         (c"default_transaction_isolation", c"read committed"),
-    ] {
+    ]
+    .into_iter()
+    .chain(OF_LATER_SERVERS)
+    {
         // SAFETY: ordinary settings of this process.
         unsafe {
             pg_sys::SetConfigOption(
@@ -283,6 +286,13 @@ pub fn settle_in(lock_timeout: &CStr, beat: Beat) {
         }
     }
 }
+
+/// What earlier servers do not know: the length of a transaction, after which its process is ended. It is meant for users' sessions, and the
+/// worker's own last as long as a batch, or as long as an index takes to be built.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+const OF_LATER_SERVERS: [(&CStr, &CStr); 1] = [(c"transaction_timeout", c"0")];
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+const OF_LATER_SERVERS: [(&CStr, &CStr); 0] = [];
 
 /// How long this process waits for a lock of a table from now on; `0`: for ever.
 pub fn set_lock_timeout(value: &CStr) {
@@ -339,9 +349,11 @@ pub fn database_name() -> String {
 }
 
 /// Ends this background worker in a way that has the server start it again after its restart time, where it has one.
+#[allow(unreachable_code)] // the headers of 18 do not tell the binding that it never comes back
 pub fn end_to_be_restarted() -> ! {
     // SAFETY: what an uncaught error of a background worker comes to; outside a transaction.
-    unsafe { pg_sys::proc_exit(1) }
+    unsafe { pg_sys::proc_exit(1) };
+    std::process::exit(1)
 }
 
 /// Whether the server is in recovery (a standby): no writes here.
