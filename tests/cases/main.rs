@@ -90,5 +90,6 @@ mod timing;
 mod trojans;
 mod trusted;
 mod upgrade;
+mod versions;
 mod ways;
 mod writes;

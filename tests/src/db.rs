@@ -73,6 +73,11 @@ impl Db {
         self.rows(sql).into_iter().map(|mut row| row.swap_remove(0).unwrap_or_else(|| "NULL".to_owned())).collect()
     }
 
+    /// The server's major version.
+    pub fn major(&mut self) -> i64 {
+        self.int("SELECT current_setting('server_version_num')::int / 10000")
+    }
+
     /// The first value of the first row: `None` where there is no row or it is NULL.
     pub fn maybe(&mut self, sql: &str) -> Option<String> {
         self.rows(sql).into_iter().next().and_then(|row| row.into_iter().next().flatten())

@@ -49,6 +49,12 @@ pub fn test_build_bindir() -> io::Result<PathBuf> {
     bindir_of(Path::new(&config))
 }
 
+/// The same of a later server, to which pg_upgrade brings data: `$NEWER_PG_CONFIG --bindir`, where that is set.
+pub fn newer_bindir() -> io::Result<Option<PathBuf>> {
+    let config = std::env::var_os("NEWER_PG_CONFIG").filter(|path| !path.is_empty());
+    config.map(|config| bindir_of(Path::new(&config))).transpose()
+}
+
 fn bindir_of(pg_config: &Path) -> io::Result<PathBuf> {
     let output = Command::new(pg_config).arg("--bindir").output().map_err(|e| {
         io::Error::new(e.kind(), format!("pg_config did not run ({e}): set PG_CONFIG to the server's pg_config"))

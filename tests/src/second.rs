@@ -5,6 +5,7 @@ use crate::find;
 use crate::template::{self, Folder};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -53,22 +54,30 @@ impl Cluster {
         );
     }
 
-    /// Stops the server, has pg_upgrade make a new one of it (of the same version), and starts that in its place. Gives how
-    /// long pg_upgrade took, and what the servers that it ran have logged. Panics with what it wrote where it fails.
-    pub fn upgrade(&self) -> (Duration, String) {
-        self.try_upgrade().unwrap_or_else(|e| panic!("{e}"))
+    /// Stops the server, has pg_upgrade make a new one of it, of the same version or of the one whose programs are in `newer`, and starts
+    /// that in its place. Gives how long pg_upgrade took, and what the servers that it ran have logged. Panics with what it wrote where it
+    /// fails.
+    pub fn upgrade(&mut self, newer: Option<PathBuf>) -> (Duration, String) {
+        self.try_upgrade(newer).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn try_upgrade(&self) -> io::Result<(Duration, String)> {
+    fn try_upgrade(&mut self, newer: Option<PathBuf>) -> io::Result<(Duration, String)> {
         self.stop(Stop::Fast);
         let (data, new) = (self.data(), self.socket_dir().join("new"));
-        template::copy_to(&new, &self.account, false)?;
+        let old_programs = self.bindir.clone();
+        match newer {
+            Some(programs) => {
+                template::init(&programs, &new, &self.account, false)?;
+                self.bindir = programs;
+            }
+            None => template::copy_to(&new, &self.account, false)?,
+        }
         std::fs::copy(data.join("postgresql.conf"), new.join("postgresql.conf"))?;
         let start = std::time::Instant::now();
         let mut upgrade = self.tool("pg_upgrade");
         // It writes into the present folder, and asks the environment for nothing.
         upgrade.current_dir(self.socket_dir()).env_remove("PGHOST");
-        upgrade.arg("-b").arg(&self.bindir).arg("-B").arg(&self.bindir).arg("-d").arg(&data).arg("-D").arg(&new);
+        upgrade.arg("-b").arg(old_programs).arg("-B").arg(&self.bindir).arg("-d").arg(&data).arg("-D").arg(&new);
         find::run(upgrade.arg("-s").arg(self.socket_dir()).args(["--username=postgres", "--no-sync", "--retain"]))?;
         let took = start.elapsed();
         let mut log = String::new();

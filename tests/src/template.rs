@@ -95,16 +95,19 @@ pub fn copy_to(data: &Path, account: &Account, ordinary: bool) -> io::Result<()>
 
 fn create(account: &Account, ordinary: bool) -> io::Result<Folder> {
     let folder = Folder::new(account)?;
-    find::run(
-        find::command(find::bindir()?.join("initdb"), account)
-            .args([
-                "--no-sync",
-                if ordinary { "--wal-segsize=16" } else { "--wal-segsize=1" },
-                "--auth=trust",
-                "--username=postgres",
-            ])
-            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
-            .arg(folder.path().join("template")),
-    )?;
+    init(&find::bindir()?, &folder.path().join("template"), account, ordinary)?;
     Ok(folder)
+}
+
+/// Has `initdb` of the server in `bindir` make the data directory that [`copy_to`] copies.
+pub fn init(bindir: &Path, data: &Path, account: &Account, ordinary: bool) -> io::Result<()> {
+    let initdb = bindir.join("initdb");
+    let mut command = find::command(&initdb, account);
+    command.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"]);
+    command.arg(if ordinary { "--wal-segsize=16" } else { "--wal-segsize=1" });
+    // From 18 on pages have checksums unless told otherwise, and pg_upgrade wants both servers alike.
+    if find::run(find::command(&initdb, account).arg("--help"))?.contains("--no-data-checksums") {
+        command.arg("--no-data-checksums");
+    }
+    find::run(command.arg("--pgdata").arg(data)).map(drop)
 }
