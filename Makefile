@@ -2,15 +2,17 @@
 #
 #   PG=17                     the PostgreSQL major to build for (15 to 18; default: the newest that is there)
 #   PG_CONFIG=/path/pg_config  the very server to build for and install into
+#   PG_ALSO=17                for test: the core of the tests on this version as well
+#   PGS='15 17' CORE=1        for matrix: these versions; the core of the tests alone
 #   VERBOSE=1                 show all output of the stages
 #   SECONDS=600               how long to fuzz, to break things, or to soak
 #   ONLY=drain,search        what to measure (bench and bench-quick): ceiling, overhead, drain, freshness, backfill,
 #                             trouble, search, builtin, growth
 #   SEED=7 MIX=kills,api      for chaos: a plan that was had before; what is done, of kills, restarts, api, locks, ddl, vacuum
 
-export PG PG_CONFIG VERBOSE
+export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -27,6 +29,9 @@ demo: ## a private server, 200 messages embedded and searched; nothing is left r
 
 test: ## every check and every test
 	@scripts/test.sh
+
+matrix: ## every test on each PostgreSQL from 15 to 18 that can be had, an hour or two
+	@scripts/matrix.sh $(if $(CORE),core)
 
 fuzz: ## hostile answers for a minute, or for SECONDS
 	@scripts/fuzz.sh $(SECONDS)

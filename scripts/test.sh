@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change is done; one headline a stage. VERBOSE=1 shows all output.
+# Everything that must hold before a change is done; one headline a stage. VERBOSE=1 shows all output. PG_ALSO=17: then what version.sh
+# calls the core, on that version too.
 . "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
 . "$ROOT/scripts/lib/stage.sh"
 . "$ROOT/scripts/lib/checks.sh"
@@ -16,5 +17,10 @@ keep_test_build
 stage "build and install" install_private
 printf 'export PG_CONFIG=%q TEST_BUILD_PG_CONFIG=%q\n' "$PRIVATE_PG_CONFIG" "$TEST_BUILD_PG_CONFIG" >"$LOGS/servers.env"
 test_stage "tests through SQL" scenarios
-if [ -s "$FAILED_ONCE" ]; then warn "failed beside others and passed alone, look why: $(tr '\n' ' ' <"$FAILED_ONCE")"; fi
+say_failed_once
+for other in ${PG_ALSO-}; do
+  if [ "$other" = "$PG" ]; then continue; fi
+  env -u PG_CONFIG PG="$other" OLDER_PG_CONFIG="$(test "$PG" -lt "$other" && printf '%s' "$PRIVATE_PG_CONFIG")" \
+    "$ROOT/scripts/version.sh" core
+done
 say "all passed in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s"

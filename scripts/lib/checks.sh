@@ -1,5 +1,5 @@
 # The stages of test.sh and lint.sh; sourced, never run. Needs load.sh and stage.sh.
-# Gives: style_checks, in_server_tests, clean_in_server_tests, keep_test_build, install_private, scenarios.
+# Gives: style_checks, clippy_extension, in_server_tests, clean_in_server_tests, keep_test_build, install_private, scenarios, say_failed_once.
 
 style_checks() {
   stage "format" cargo fmt --all --check
@@ -10,8 +10,10 @@ style_checks() {
   stage "traps in SQL scripts" "$ROOT/scripts/pgspot.sh"
 }
 
+clippy_extension() { cargo clippy -p autoembed --all-targets --no-default-features --features "pg$PG pg_test" -- -D warnings; }
+
 clippy() {
-  cargo clippy -p autoembed --all-targets --no-default-features --features "pg$PG pg_test" -- -D warnings &&
+  clippy_extension &&
     cargo clippy --workspace --exclude autoembed --all-targets -- -D warnings &&
     cargo clippy -p autoembed-tests --test real -- -D warnings
 }
@@ -100,12 +102,14 @@ install_private() {
 }
 
 # The tests through SQL. Hundreds of servers that share few cores with their clients make one in some thousand scenarios late: up to
-# three that failed are tried again, one at a time, and named in FAILED_ONCE. Both outputs stay in the log.
+# three that failed are tried again, one at a time, and named in FAILED_ONCE. Both outputs stay in the log. With parts of names only those
+# scenarios.
 FAILED_ONCE=$LOGS/failed-once.txt
 scenarios() {
-  local output=$LOGS/scenarios.log names
+  local output=$LOGS/scenarios-on-$PG.log names some=(--no-fail-fast)
   : >"$FAILED_ONCE"
-  if cargo_scenarios --no-fail-fast 2>&1 | tee "$output"; then return; fi
+  if [ "$#" -gt 0 ]; then some=(--test cases -- "$@"); fi
+  if cargo_scenarios "${some[@]}" 2>&1 | tee "$output"; then return; fi
   mapfile -t names < <(failed_tests "$output")
   if [ "${#names[@]}" = 0 ] || [ "${#names[@]}" -gt 3 ] || grep -q '^error: could not compile' "$output"; then return 1; fi
   printf '\n==> once more, alone: %s\n' "${names[*]}"
@@ -113,6 +117,10 @@ scenarios() {
   # A name that is no scenario's has been tried by nobody.
   grep -q "^test result: ok. ${#names[@]} passed" "$output" || return 1
   printf '%s\n' "${names[@]}" >"$FAILED_ONCE"
+}
+
+say_failed_once() {
+  if [ -s "$FAILED_ONCE" ]; then warn "failed beside others and passed alone, look why: $(tr '\n' ' ' <"$FAILED_ONCE")"; fi
 }
 
 cargo_scenarios() {
