@@ -9,7 +9,7 @@ SETUP_ENV=${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}/setup-of
 . "$ROOT/scripts/lib/checks.sh"
 
 # What meets the server's own workings: the queue's pages, plans, locks, snapshots, dumps, processes, replication.
-CORE=(quickstart:: atomic:: stale:: bulk:: search:: plans:: partitions:: upgrade:: dumps::pg_dump lifecycle:: standby:: metrics:: indexes::
+CORE=(quickstart:: atomic:: stale:: bulk:: search:: plans:: partitions:: upgrade:: dumps:: lifecycle:: standby:: metrics:: indexes::
   text_index:: log:: versions::)
 
 release=$("$PG_CONFIG" --version | cut -d' ' -f2)
