@@ -350,6 +350,8 @@ mod tests {
             cost: 0.5,
             is_noted: false,
             ms: 1.5,
+            oldest: None,
+            waiting: None,
             status: None,
             error_code: Some("timeout".into()),
         };
@@ -360,6 +362,45 @@ mod tests {
              FROM autoembed.request WHERE vectorizer_id = {ID} ORDER BY id"
         ));
         assert_eq!(lines, ["m|3|0|2|1|0.5|-|1.5|-|timeout", "m|3|0|2|1|0.5|5000000000|1.5|200|-"]);
+    }
+
+    #[pg_test]
+    fn queue_logs_how_long_rows_waited_and_how_many_do() {
+        let queued = |ago: &str| {
+            int(&format!(
+                "SELECT EXTRACT(epoch FROM clock_timestamp() - interval '{ago}' - '2000-01-01Z'::timestamptz) * 1000000"
+            ))
+        };
+        let entry = Logged {
+            model: "m".into(),
+            inputs: 1,
+            rows: 1,
+            cached: 0,
+            truncated: 0,
+            tokens: None,
+            cost: 0.0,
+            is_noted: false,
+            ms: 1.5,
+            oldest: Some(queued("90 s")),
+            waiting: Some(7),
+            status: None,
+            error_code: None,
+        };
+        queue::log(Some(ID), &entry);
+        run(&format!(
+            "INSERT INTO autoembed.backfill (vectorizer_id, total, walked) VALUES ({ID}, 50, 20), ({OTHER}, 50, 70)"
+        ));
+        // Nothing has waited for less than no time, whatever the clock does; and nothing is left to walk of a table that has grown.
+        queue::log(Some(ID), &Logged { oldest: Some(queued("-1 h")), ..entry.clone() });
+        queue::log(Some(OTHER), &entry);
+        run("UPDATE autoembed.backfill SET walked_at = now()");
+        queue::log(Some(ID), &entry);
+        queue::log(Some(ID), &Logged { waiting: None, ..entry });
+        let lines = column::<String>(&format!(
+            "SELECT concat_ws('|', vectorizer_id = {ID}, round(waited_ms::numeric / 1000), COALESCE(pending::text, '-')) FROM autoembed.request \
+             WHERE vectorizer_id IN ({ID}, {OTHER}) ORDER BY id"
+        ));
+        assert_eq!(lines, ["t|90|7", "t|0|37", "f|90|7", "t|90|7", "t|90|-"]);
     }
 
     #[pg_test]

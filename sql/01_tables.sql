@@ -234,6 +234,8 @@ CREATE TABLE autoembed.request (
     cost          float8 NOT NULL DEFAULT 0,
     noted         boolean NOT NULL DEFAULT false,
     ms            real NOT NULL,
+    waited_ms     real,
+    pending       bigint,
     status        int,
     error_code    text
 );
@@ -246,6 +248,8 @@ COMMENT ON COLUMN autoembed.request.cached IS 'texts that were not sent, because
 COMMENT ON COLUMN autoembed.request.truncated IS 'rows whose text was cut to what the model takes';
 COMMENT ON COLUMN autoembed.request.tokens IS 'as the server counted; estimated where it does not say';
 COMMENT ON COLUMN autoembed.request.cost IS 'US dollars, by the model''s price when it was sent';
+COMMENT ON COLUMN autoembed.request.waited_ms IS 'milliseconds from the queueing of the oldest of its rows to the writing of their vectors; NULL: none was written';
+COMMENT ON COLUMN autoembed.request.pending IS 'jobs of its vectorizer that waited then, and rows that a backfill had still to walk; counted once a second at most, NULL: not for this line';
 COMMENT ON COLUMN autoembed.request.noted IS 'sent by a session, which has counted it in a way that a rollback does not undo';
 
 -- Written by the worker alone, so that nobody waits for another's row.

@@ -120,7 +120,8 @@ COMMENT ON VIEW autoembed.workers IS 'The background workers that serve this dat
 COMMENT ON COLUMN autoembed.workers.kind IS 'launcher, worker or indexer';
 
 CREATE VIEW autoembed.requests WITH (security_barrier) AS
-SELECT t.id, t.at, v.source, COALESCE(o.embedding, v.embedding) AS embedding, t.model, t.inputs, t.rows, t.cached, t.truncated, t.tokens, t.cost, t.ms, t.status, t.error_code
+SELECT t.id, t.at, v.source, COALESCE(o.embedding, v.embedding) AS embedding, t.model, t.inputs, t.rows, t.cached, t.truncated, t.tokens, t.cost, t.ms, t.status, t.error_code,
+       t.waited_ms, t.pending
 FROM autoembed.request t
 JOIN autoembed.vectorizer v ON v.id OPERATOR(pg_catalog.=) t.vectorizer_id
 LEFT JOIN autoembed.vectorizer o ON o.id OPERATOR(pg_catalog.=) v.replaces
@@ -133,6 +134,8 @@ COMMENT ON COLUMN autoembed.requests.truncated IS 'rows whose text was cut to wh
 COMMENT ON COLUMN autoembed.requests.tokens IS 'as the server counted; estimated where it does not say';
 COMMENT ON COLUMN autoembed.requests.cost IS 'US dollars, by the model''s price when it was sent';
 COMMENT ON COLUMN autoembed.requests.ms IS 'milliseconds from sending the request to its answer';
+COMMENT ON COLUMN autoembed.requests.waited_ms IS 'milliseconds from the queueing of the oldest of its rows to the writing of their vectors; NULL: none was written';
+COMMENT ON COLUMN autoembed.requests.pending IS 'jobs of its vectorizer that waited when it was written down, and rows that a backfill had still to walk; counted once a second at most, NULL: not for this one';
 COMMENT ON COLUMN autoembed.requests.status IS 'HTTP status; NULL where there was no answer or no HTTP';
 
 CREATE VIEW autoembed.usage AS

@@ -12,8 +12,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+mod log;
 mod walk;
 
+pub use log::{Logged, log};
 pub use walk::{Walk, is_any_walk_new, lock_walk, step_walk, unfinished_walk};
 
 /// The lane of users' writes.
@@ -443,58 +445,4 @@ pub fn waiting_in_backfill(vectorizer: i32, above: i64, most: i64) -> i64 {
         .into_iter()
         .next()
         .unwrap_or(0)
-}
-
-/// What one request did, for the log.
-#[derive(Debug, Clone)]
-pub struct Logged {
-    /// The model's name.
-    pub model: String,
-    /// Texts sent.
-    pub inputs: i32,
-    /// Vectors written.
-    pub rows: i32,
-    /// Texts that needed no request.
-    pub cached: i32,
-    /// Rows whose text was cut.
-    pub truncated: i32,
-    /// Tokens.
-    pub tokens: Option<i64>,
-    /// US dollars.
-    pub cost: f64,
-    /// What it cost is counted elsewhere: see [`crate::pg::usage::note`].
-    pub is_noted: bool,
-    /// From sending to the answer.
-    pub ms: f32,
-    /// HTTP status, where there was one.
-    pub status: Option<i32>,
-    /// The failure's code.
-    pub error_code: Option<String>,
-}
-
-/// Writes the request log; `None`: a request that was made for no vectorizer.
-pub fn log(vectorizer: Option<i32>, entry: &Logged) {
-    const SQL: &str = "INSERT INTO autoembed.request (vectorizer_id, model, inputs, rows, tokens, ms, status, error_code, cached, truncated, cost, noted) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    as_queue(|| {
-        spi::planned(
-            SQL,
-            &[
-                spi::Arg::new::<i32>(vectorizer),
-                spi::Arg::new(entry.model.clone()),
-                spi::Arg::new(entry.inputs),
-                spi::Arg::new(entry.rows),
-                spi::Arg::new::<i64>(entry.tokens),
-                spi::Arg::new(entry.ms),
-                spi::Arg::new::<i32>(entry.status),
-                spi::Arg::new::<String>(entry.error_code.clone()),
-                spi::Arg::new(entry.cached),
-                spi::Arg::new(entry.truncated),
-                spi::Arg::new(entry.cost),
-                spi::Arg::new(entry.is_noted),
-            ],
-            Mode::Write,
-            |_| (),
-        )
-    });
 }

@@ -6,6 +6,7 @@ use crate::worker::pieces::Part;
 use autoembed_core::batch::{Size, estimate_tokens, pack, truncate, unique};
 use autoembed_core::learned::Load;
 use autoembed_core::{Limits, Vectors};
+use pgrx::datum::TimestampWithTimeZone;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -84,6 +85,11 @@ impl Item {
     /// Whether that has happened through another piece.
     pub fn is_over(&self) -> bool {
         self.part.as_ref().is_some_and(Part::is_over)
+    }
+
+    /// When the first of its jobs was queued, in the server's microseconds.
+    pub fn queued_at(&self) -> Option<i64> {
+        self.jobs.iter().filter_map(|job| job.queued_at).map(TimestampWithTimeZone::into_inner).min()
     }
 
     /// The most tries of any of its jobs.

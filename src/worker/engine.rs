@@ -41,6 +41,7 @@ const LONG: Duration = Duration::from_secs(5);
 const MOST_FOLLOWING: usize = 8 << 20;
 
 mod alarms;
+mod backlog;
 mod careful;
 mod flight;
 mod held;

@@ -63,6 +63,8 @@ pub struct Written {
     pub rows: usize,
     /// Rows among them whose text was cut.
     pub cut: usize,
+    /// When the first of them was queued, in the server's microseconds.
+    pub oldest: Option<i64>,
     /// The table refuses vectors as such.
     pub is_refused: bool,
 }
@@ -73,6 +75,7 @@ impl Written {
         Written {
             rows: self.rows + more.rows,
             cut: self.cut + more.cut,
+            oldest: self.oldest.into_iter().chain(more.oldest).min(),
             is_refused: self.is_refused || more.is_refused,
         }
     }
@@ -150,6 +153,8 @@ fn settle(context: &Context, entries: &[Ready<'_>], work: &Work) -> Written {
             Outcome::Written => {
                 written.rows += usize::from(content.is_there());
                 written.cut += usize::from(content.is_there() && item.is_cut);
+                let queued_at = item.queued_at().filter(|_| content.is_there());
+                written.oldest = written.oldest.into_iter().chain(queued_at).min();
                 done_keys.push(item.key.clone());
                 if let Some(text) = hash.filter(|_| content.is_there()) {
                     given.push((item.key.as_str(), text, content.vector().unwrap_or_default()));
@@ -390,6 +395,8 @@ impl Call {
             cost: self.cost,
             is_noted: self.is_noted,
             ms: self.took.as_secs_f32() * 1000.0,
+            oldest: written.oldest,
+            waiting: None,
             status: self.status.map(i32::from),
             error_code: failure.map(|f| f.code.clone()),
         }

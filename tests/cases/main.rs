@@ -34,6 +34,7 @@ mod found;
 mod grants;
 mod guarantees;
 mod harness;
+mod history;
 mod hostile;
 mod hosts;
 mod hybrid;

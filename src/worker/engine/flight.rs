@@ -232,7 +232,7 @@ impl Engine {
             failure,
             since: Instant::now(),
         });
-        self.step(|| queue::log(Some(id), &entry))
+        self.step(|| self.log(id, entry))
     }
 
     /// Sends the fixed word to models that have refused a batch, as they are now.
@@ -337,7 +337,7 @@ impl Engine {
                 let now = write_rows(batch, rows.clone(), vectors, work);
                 let written = written.and(now);
                 if is_last {
-                    queue::log(Some(batch.vectorizer), &entry(written));
+                    self.log(batch.vectorizer, entry(written));
                 }
                 written
             });
@@ -359,7 +359,7 @@ impl Engine {
                 // Who waits for the worker to leave does not wait for a slow table.
                 self.is_leaving = true;
                 self.step(|| {
-                    queue::log(Some(batch.vectorizer), &entry(written));
+                    self.log(batch.vectorizer, entry(written));
                     finish::give_back_from(batch, done, Duration::ZERO);
                 })?;
                 break;
@@ -398,7 +398,7 @@ impl Engine {
         self.note(call, batch.load.inputs, true);
         let entry = call.entry(batch.load.inputs, Default::default(), Some(&failure));
         let id = batch.vectorizer;
-        self.step(|| queue::log(Some(id), &entry))?;
+        self.step(|| self.log(id, entry))?;
         let batch = match self.in_pieces(batch, &stored, &failure) {
             Ok(pieces) => {
                 pieces.into_iter().rev().for_each(|batch| self.ready.push_front(batch));

@@ -53,7 +53,7 @@ impl Engine {
                 let now = write_rows(id, &some, vectors.dimensions, work);
                 let sum = written.and(now);
                 if is_last {
-                    queue::log(Some(id), &entry(sum));
+                    self.log(id, entry(sum));
                 }
                 sum
             });

@@ -1,5 +1,6 @@
 //! What people are told of models and tables, as far as the loop itself finds it.
 
+use super::backlog::Backlog;
 use super::{Accused, Engine};
 use crate::pg::ffi::catch::Caught;
 use crate::pg::queue;
@@ -22,6 +23,7 @@ pub(super) struct Watched {
     /// Models that rows wait for, as of the last look.
     models: HashSet<String>,
     models_at: Option<Instant>,
+    pub(super) backlog: Backlog,
 }
 
 impl Engine {

@@ -1,0 +1,54 @@
+//! How long the queue was, for the log of requests.
+
+use super::Engine;
+use crate::pg::ffi::count;
+use crate::pg::ffi::snapshot::with_latest;
+use crate::pg::queue::{self, Logged};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// A count is worth a line of the log for so long, and is not made anew before.
+const AGE: Duration = Duration::from_secs(1);
+/// Of the worker's time, one part in so many goes into counting.
+const SHARE: u32 = 200;
+
+/// The last count of the queue.
+#[derive(Default)]
+pub(super) struct Backlog(RefCell<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    at: Option<Instant>,
+    again: Option<Instant>,
+    waiting: HashMap<i32, i64>,
+    told: HashSet<i32>,
+}
+
+impl Backlog {
+    /// Jobs of a vectorizer that nobody has in hand; `None`: that was told, or is not known without counting too often.
+    fn of(&self, vectorizer: i32) -> Option<i64> {
+        let begun = Instant::now();
+        if self.0.borrow().again.is_none_or(|again| again <= begun) {
+            let jobs = with_latest(false, count::jobs);
+            let now = Instant::now();
+            *self.0.borrow_mut() = Counted {
+                at: Some(now),
+                again: Some(now + AGE.max((now - begun) * SHARE)),
+                waiting: jobs.iter().map(|jobs| (jobs.vectorizer, jobs.waiting)).collect(),
+                told: HashSet::new(),
+            };
+        }
+        let mut counted = self.0.borrow_mut();
+        let is_fresh = counted.at.is_some_and(|at| at.elapsed() < AGE);
+        (is_fresh && counted.told.insert(vectorizer)).then(|| counted.waiting.get(&vectorizer).copied().unwrap_or(0))
+    }
+}
+
+impl Engine {
+    /// Writes down what a request for a vectorizer did, now and then with the length of its queue. In a transaction.
+    pub(super) fn log(&self, vectorizer: i32, entry: Logged) {
+        let waiting = self.watched.backlog.of(vectorizer);
+        queue::log(Some(vectorizer), &Logged { waiting, ..entry });
+    }
+}
