@@ -12,7 +12,7 @@
 
 export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -77,6 +77,9 @@ fmt: ## format the code
 
 lint: ## format, clippy, documentation, licences: the checks alone
 	@scripts/lint.sh
+
+check-docs: ## links, anchors and pictures of the documentation, who runs its code, and what it names
+	@scripts/check-docs.sh
 
 clean: ## remove builds and private servers; downloaded tools stay in the cache
 	@scripts/clean.sh

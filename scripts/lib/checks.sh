@@ -5,6 +5,7 @@ style_checks() {
   stage "format" cargo fmt --all --check
   stage "clippy" clippy
   stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+  stage "links and code in docs" "$ROOT/scripts/check-docs.sh"
   if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
   stage "licences and sources" licence_check
   stage "traps in SQL scripts" "$ROOT/scripts/pgspot.sh"

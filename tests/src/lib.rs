@@ -15,6 +15,7 @@ pub mod db;
 pub mod dice;
 pub mod find;
 pub mod interrupt;
+pub mod page;
 pub mod points;
 pub mod process;
 pub mod retrieval;
