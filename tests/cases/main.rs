@@ -24,6 +24,7 @@ mod chunks_kept;
 mod chunks_together;
 mod crowd;
 mod decoys;
+mod docs;
 mod doorman;
 mod dumps;
 mod errors;

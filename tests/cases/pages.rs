@@ -2,6 +2,7 @@
 //! leave to a superuser, by one.
 
 use autoembed_tests::Site;
+use autoembed_tests::page::{Block, Page};
 use autoembed_tests::site::PATIENCE;
 
 /// What only superusers do; both pages say so where they have it.
@@ -92,6 +93,53 @@ fn the_guide_needs_no_superuser_but_where_it_says_so() {
         CREATE TABLE tickets (id int PRIMARY KEY, body text);
         CREATE TABLE chat (id int PRIMARY KEY, content text); INSERT INTO chat VALUES (1, 'hello')";
     play(include_str!("../../docs/guide.md"), 26, TABLES);
+}
+
+/// Each provider's models, on a table of their own: that they can be made and used by their names is all that is seen here.
+#[test]
+fn the_providers_of_the_page() {
+    let page = Page::read("docs/providers.md", include_str!("../../docs/providers.md"));
+    let mut site = Site::new();
+    let port = site.stub.port();
+    site.db.run(&format!("UPDATE autoembed.models SET url = 'http://127.0.0.1:{port}' WHERE provider <> 'local'"));
+    let blocks: Vec<&Block> = page.blocks.iter().filter(|block| block.language == "sql").collect();
+    assert!(blocks.len() >= 9, "{} blocks", blocks.len());
+    for block in blocks {
+        site.db.run("DROP TABLE IF EXISTS messages; CREATE TABLE messages (id int PRIMARY KEY, content text)");
+        for statement in statements(&format!("```sql\n{}```", block.text)) {
+            println!("{statement}");
+            site.db.rows(&statement.replace("gpu.example", "127.0.0.1").replace("tei.example", "127.0.0.1"));
+        }
+        site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
+    }
+}
+
+/// What stands in blocks on the page of operations; its tables are played by [`crate::runbook`].
+#[test]
+fn the_blocks_of_operations() {
+    let page = include_str!("../../docs/operations.md").replace("\\watch 1", ";");
+    let mut site = Site::new();
+    site.db.run(
+        "CREATE ROLE app_owner; CREATE TABLE documents (id int PRIMARY KEY, body text); CREATE TABLE messages (id int PRIMARY KEY, content text);
+         CREATE TABLE pages (id int PRIMARY KEY, body text); INSERT INTO pages VALUES (1, 'a page'); INSERT INTO documents VALUES (7, 'seven');",
+    );
+    site.enable("documents", "body", "");
+    site.enable("pages", "body", "chunk_size => 200");
+    site.settle("documents", "body");
+    assert!(site.db.yes("SELECT autoembed.wait('pages')"));
+    site.stub.reset_stats();
+    let statements: Vec<String> = statements(&page)
+        .into_iter()
+        .map(|statement| statement.replace("chunk_size => 200", "model => 'stub', chunk_size => 200"))
+        .collect();
+    assert!(statements.len() >= 20, "{} statements: {statements:#?}", statements.len());
+    for statement in &statements {
+        println!("{statement}");
+        site.db.rows(statement);
+    }
+    assert!(site.db.yes("SELECT autoembed.wait('pages')"));
+    assert_eq!(site.inputs(), Vec::<String>::new(), "nothing is embedded again");
+    site.db.run("ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()");
 }
 
 /// What a table of the page on moving says of this side: the code in its second column.

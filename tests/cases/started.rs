@@ -44,7 +44,12 @@ fn getting_started() {
     for statement in autoembed_tests::page::code(line) {
         db.run(statement);
     }
-    assert_eq!(db.column("SELECT attname FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attnum > 0 AND NOT attisdropped"), ["id", "content"]);
+    assert_eq!(
+        db.column(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attnum > 0 AND NOT attisdropped"
+        ),
+        ["id", "content"]
+    );
     assert_eq!(db.int("SELECT count(*) FROM messages"), 5);
 }
 

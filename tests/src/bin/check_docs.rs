@@ -10,11 +10,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), PathBuf::from);
+    let root = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), PathBuf::from);
     match check_docs::check(&root) {
         Ok(found) => {
             found.complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
-            println!("{} pages, {} links, {} blocks of code: {} complaints", found.pages, found.links, found.blocks, found.complaints.len());
+            println!(
+                "{} pages, {} links, {} blocks of code: {} complaints",
+                found.pages,
+                found.links,
+                found.blocks,
+                found.complaints.len()
+            );
             if found.complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(e) => {

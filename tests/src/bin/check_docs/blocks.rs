@@ -5,7 +5,8 @@
 //!     docs/guide.md            30  pages::the_guide_needs_no_superuser_but_where_it_says_so
 //!     docs/operations.md#keys   1  by hand: a file of the server's user
 //!
-//! A section's line comes before that of its page. The number is that of the blocks that it stands for, so that another one is noticed.
+//! A section's line comes before that of its page. The number is that of the blocks that it stands for, so that another one is noticed. Several
+//! ways stand side by side with `; ` between them.
 
 use super::{Found, names};
 use autoembed_tests::page::{Block, Page};
@@ -17,7 +18,8 @@ pub const LIST: &str = "tests/documented.txt";
 
 /// What a reader may run: blocks in a language, and sessions.
 fn is_code(block: &Block) -> bool {
-    !block.language.is_empty() && block.language != "text" || block.text.lines().any(|line| line.contains("=# ") || line.starts_with("$ "))
+    !block.language.is_empty() && block.language != "text"
+        || block.text.lines().any(|line| line.contains("=# ") || line.starts_with("$ "))
 }
 
 /// One line of the list.
@@ -45,7 +47,7 @@ fn entries<'a>(list: &'a str, found: &mut Found) -> Vec<Entry<'a>> {
 pub fn check(root: &Path, pages: &[Page], list: &str, found: &mut Found) {
     let entries = entries(list, found);
     for entry in &entries {
-        for test in entry.how.split(", ").filter(|_| !entry.how.starts_with("by hand: ")) {
+        for test in entry.how.split("; ").filter(|how| !how.starts_with("by hand: ")) {
             if !names::is_there(root, test) {
                 found.complaints.push(format!("{LIST}:{}: no such scenario: {test}", entry.line));
             }
@@ -59,14 +61,18 @@ pub fn check(root: &Path, pages: &[Page], list: &str, found: &mut Found) {
             let place = entries.iter().map(|entry| entry.place).find(|place| *place == section || *place == page.path);
             match place {
                 Some(place) => *counted.entry(place).or_default() += 1,
-                None => found.complaints.push(format!("{}:{}: who runs this block? {LIST} does not say", page.path, block.line)),
+                None => found
+                    .complaints
+                    .push(format!("{}:{}: who runs this block? {LIST} does not say", page.path, block.line)),
             }
         }
     }
     for entry in &entries {
         let there = counted.get(entry.place).copied().unwrap_or_default();
         if there != entry.blocks {
-            found.complaints.push(format!("{LIST}:{}: {} has {there} blocks, not {}", entry.line, entry.place, entry.blocks));
+            found
+                .complaints
+                .push(format!("{LIST}:{}: {} has {there} blocks, not {}", entry.line, entry.place, entry.blocks));
         }
     }
 }

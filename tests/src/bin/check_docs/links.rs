@@ -75,7 +75,8 @@ pub fn check(root: &Path, pages: &[Page], page: &Page, found: &mut Found) {
         if is_elsewhere(&link.target) {
             continue;
         }
-        let mut complain = |what: &str| found.complaints.push(format!("{}:{}: {what}: {}", page.path, link.line, link.target));
+        let mut complain =
+            |what: &str| found.complaints.push(format!("{}:{}: {what}: {}", page.path, link.line, link.target));
         let Some((file, anchor)) = resolve(page, &link.target) else {
             complain("a link out of the repository");
             continue;

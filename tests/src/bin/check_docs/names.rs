@@ -40,7 +40,9 @@ pub fn check(root: &Path, page: &Page, found: &mut Found) {
 fn is_test(root: &Path, name: &str) -> bool {
     let mut parts = name.split("::");
     let (Some(module), Some(_)) = (parts.next(), parts.next()) else { return false };
-    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let is_word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     name.split("::").all(is_word) && root.join(format!("tests/cases/{module}.rs")).exists()
 }
 
