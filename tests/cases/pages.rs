@@ -139,7 +139,6 @@ fn the_blocks_of_operations() {
     }
     assert!(site.db.yes("SELECT autoembed.wait('pages')"));
     assert_eq!(site.inputs(), Vec::<String>::new(), "nothing is embedded again");
-    site.db.run("ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()");
 }
 
 /// What a table of the page on moving says of this side: the code in its second column.

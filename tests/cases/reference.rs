@@ -97,10 +97,13 @@ fn views_and_tables() {
     assert_same("views and tables", &on_page, &there);
 }
 
-/// The columns of a row, which may have several: `a`, `b` | int, text |.
+/// The columns of a row, which may have several: `a`, `b` | int, text |, or | int | where that is the type of all.
 fn columns(db: &mut Db, table: &Table, row: &[String]) -> Vec<String> {
     let names: Vec<&str> = code(&row[0]).collect();
-    let types: Vec<&str> = row[1].split(", ").collect();
+    let mut types: Vec<&str> = row[1].split(", ").collect();
+    if types.len() == 1 {
+        types = vec![types[0]; names.len()];
+    }
     assert!(!names.is_empty() && names.len() == types.len(), "line {}: {row:?}", table.line);
     let of_server = |db: &mut Db, kind: &str| db.text(&format!("SELECT '{kind}'::regtype"));
     names.iter().zip(types).map(|(name, kind)| format!("{name} {}", of_server(db, kind))).collect()

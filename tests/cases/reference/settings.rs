@@ -74,6 +74,7 @@ fn amount(text: &str) -> String {
     let (number, unit) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     let number: u64 = number.replace(',', "").parse().unwrap_or_else(|_| panic!("no number: {text}"));
     let factor = match unit {
+        _ if number == 0 => return "0".to_owned(),
         "" => return number.to_string(),
         "ms" => 1,
         "s" => 1000,
@@ -84,7 +85,6 @@ fn amount(text: &str) -> String {
         "years" => 366 * 86_400_000,
         other => panic!("no unit: {other}"),
     };
-    // Zero is the same in every unit.
     format!("{} ms", number * factor)
 }
 

@@ -110,6 +110,9 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn argument(text: &str) -> (String, String, Option<String>) {
+    if text == "..." {
+        return (text.to_owned(), String::new(), None);
+    }
     let (left, default) = match text.split_once(" = ") {
         Some((left, default)) => (left, Some(default.to_owned())),
         None => (text, None),
