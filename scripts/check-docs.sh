@@ -1,5 +1,11 @@
 #!/usr/bin/env bash
-# check-docs.sh: whether the documentation holds together; needs no server and no network.
+# check-docs.sh: whether the documentation holds together; needs no server.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec cargo run --quiet -p autoembed-tests --bin check_docs
+lib=$(dirname "${BASH_SOURCE[0]}")/lib
+. "$lib/common.sh"
+. "$lib/tools.sh"
+
+ensure_rust
+cd "$ROOT"
+cargo run --quiet -p autoembed-tests --bin check_docs ||
+  die "the documentation does not hold together" "each line above names a page and a line; tests/documented.txt lists who runs its code"

@@ -11,7 +11,7 @@ const FILES: [(&str, &str); 8] = [
     ("docs/README.md", "# Index\n\n[one](one.md#a-heading)\n"),
     (
         "docs/one.md",
-        "# One\n\n## A heading\n\n![drawn](one/x.svg) `make test` `docs/one.md` `cases::it_works`\n\n```\napp=# SELECT 2;\n```\n",
+        "# One\n\n## A heading\n\n![drawn](one/x.svg) `make test` `docs/one.md` `cases::it_works`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\napp=# SELECT 2;\n```\n",
     ),
     ("docs/one/x.svg", "<svg/>"),
     ("examples/x.sql", "SELECT 1;"),
@@ -47,7 +47,7 @@ fn a_tree_that_holds_together() {
 
 #[test]
 fn each_fault_is_named() {
-    let cases: [(&str, &str, &str, &str); 13] = [
+    let cases: [(&str, &str, &str, &str); 14] = [
         // (file, what stands there, what stands there instead, what is said)
         ("docs/README.md", "one.md#a-heading", "two.md", "docs/README.md:3: a link to nothing: two.md"),
         (
@@ -69,6 +69,7 @@ fn each_fault_is_named() {
         ("docs/one.md", "make test", "make tests", "docs/one.md:5: no verb of the Makefile: make tests"),
         ("docs/one.md", "`docs/one.md`", "`docs/gone.md`", "docs/one.md:5: no such file: docs/gone.md"),
         ("docs/one.md", "cases::it_works", "cases::it_did", "docs/one.md:5: no such scenario: cases::it_did"),
+        ("docs/one.md", "| 1 | 2 |", "| 1 | 2 | 3 |", "docs/one.md:7: a row of 3 cells below 2: 1"),
         (
             "tests/documented.txt",
             "cases::it_works",
@@ -80,7 +81,7 @@ fn each_fault_is_named() {
             "tests/documented.txt",
             "docs/one.md 1 cases::it_works\n",
             "",
-            "docs/one.md:7: who runs this block? tests/documented.txt does not say",
+            "docs/one.md:11: who runs this block? tests/documented.txt does not say",
         ),
     ];
     for (file, from, to, said) in cases {

@@ -28,6 +28,7 @@ pub fn check(root: &Path) -> io::Result<Found> {
     for page in &pages {
         links::check(root, &pages, page, &mut found);
         names::check(root, page, &mut found);
+        check_tables(page, &mut found);
     }
     links::check_reached(&pages, &mut found);
     links::check_pictures(root, &pages, &mut found)?;
@@ -35,6 +36,16 @@ pub fn check(root: &Path) -> io::Result<Found> {
     found.complaints.sort();
     found.complaints.dedup();
     Ok(found)
+}
+
+/// A cell too many is not shown, and a border within code is written `\\|`.
+fn check_tables(page: &Page, found: &mut Found) {
+    for table in &page.tables {
+        let wrong = table.rows.iter().filter(|row| row.len() != table.head.len());
+        found.complaints.extend(wrong.map(|row| {
+            format!("{}:{}: a row of {} cells below {}: {}", page.path, table.line, row.len(), table.head.len(), row[0])
+        }));
+    }
 }
 
 fn read(root: &Path) -> io::Result<Vec<Page>> {
