@@ -31,9 +31,10 @@ ensure_pgspot() {
 # look FILE...: whether pgspot finds nothing in the last file, after what those before it have made.
 look() { "$VENV/bin/pgspot" --append "$@"; }
 
-# check_folder DIR: its install script, which is in parts, and each of its update scripts. A file that is neither would be looked at by nobody.
+# check_folder DIR: its install script, which is in parts, and each of its update scripts, after the install script of the version that it
+# begins at. A file that is neither would be looked at by nobody.
 check_folder() {
-  local folder=$1 install script name
+  local folder=$1 install script name from
   install=$TEMPORARY/install.sql
   cat "$folder"/[0-9][0-9]_*.sql >"$install" || return
   say "the install script"
@@ -44,7 +45,12 @@ check_folder() {
     [0-9][0-9]_*.sql) ;;
     autoembed--*--*.sql)
       say "$name"
-      look "$install" "$script" || return
+      from=${name#autoembed--}
+      from=$folder/released/autoembed--${from%%--*}.sql
+      if [ ! -e "$from" ]; then from=$install; fi
+      # psql's own commands are not SQL.
+      sed 's/^\\echo .*//' "$script" >"$TEMPORARY/update.sql"
+      look "$from" "$TEMPORARY/update.sql" || return
       ;;
     *)
       say "$name is neither a part of the install script nor an update script"

@@ -8,6 +8,7 @@ style_checks() {
   stage "links and code in docs" "$ROOT/scripts/check-docs.sh"
   if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
   stage "licences and sources" licence_check
+  stage "versions that are out" "$ROOT/scripts/released.sh"
   stage "traps in SQL scripts" "$ROOT/scripts/pgspot.sh"
 }
 

@@ -1,10 +1,10 @@
 # What every script but setup.sh starts with; sourced, never run.
-# Gives: common.sh, server.sh, package.sh; what setup.sh found (PG, PG_CONFIG, PGRX_HOME, CARGO_PGRX); TARGET.
+# Gives: common.sh, server.sh, released.sh, package.sh; what setup.sh found (PG, PG_CONFIG, PGRX_HOME, CARGO_PGRX); TARGET.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 umask 022
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-for part in common server package; do
+for part in common server released package; do
   # shellcheck source=/dev/null
   . "$lib/$part.sh"
 done

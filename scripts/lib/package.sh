@@ -1,4 +1,4 @@
-# Building the extension and putting its files in place; sourced, never run. Needs common.sh.
+# Building the extension and putting its files in place; sourced, never run. Needs common.sh and released.sh.
 # Gives: build_package, install_package.
 
 # Builds the release into DIR, laid out as under / of the machine that it is for.
@@ -12,6 +12,7 @@ build_package() {
   builtin=$out$("$PG_CONFIG" --sharedir)/autoembed/builtin
   mkdir -p "$builtin"
   cp "$ROOT"/share/builtin/* "$builtin/"
+  add_released "$out$("$PG_CONFIG" --sharedir)/extension"
   find "$out" -type d -exec chmod 755 {} +
   find "$out" -type f -exec chmod 644 {} +
 }
