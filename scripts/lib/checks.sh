@@ -4,6 +4,7 @@
 style_checks() {
   stage "format" cargo fmt --all --check
   stage "clippy" clippy
+  stage "lengths of files" no_long_file
   stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
   stage "links and code in docs" "$ROOT/scripts/check-docs.sh"
   if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
@@ -18,6 +19,20 @@ clippy() {
   clippy_extension &&
     cargo clippy --workspace --exclude autoembed --all-targets -- -D warnings &&
     cargo clippy -p autoembed-tests --test real -- -D warnings
+}
+
+# A file answers one question. One of over 500 lines says why it does, in a comment that begins "Long because". (Released scripts are
+# as they were made.)
+no_long_file() {
+  local file lines found=0
+  while IFS= read -r file; do
+    lines=$(wc -l <"$file")
+    if [ "$lines" -gt 500 ] && ! grep -qE '^ *(//|--|#) Long because ' "$file"; then
+      printf '%s has %s lines\n' "$file" "$lines"
+      found=1
+    fi
+  done < <(find src sql pg_test tests scripts -path sql/released -prune -o \( -name '*.rs' -o -name '*.sql' -o -name '*.sh' -o -name '*.py' \) -print)
+  return "$found"
 }
 
 CARGO_DENY_VERSION=0.20.2
