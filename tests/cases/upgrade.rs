@@ -4,7 +4,6 @@ use autoembed_stub::Fault;
 use autoembed_tests::site::{DATABASE, PATIENCE};
 use autoembed_tests::{Cluster, Db, Site, find, vectors};
 use std::path::PathBuf;
-use std::process::Command;
 
 const TITLE_AND_BODY: &str = "title || E'\\n' || body";
 
@@ -311,7 +310,7 @@ fn misfit(preload: bool, number: i32, part: &str, hint: &str) {
     assert_eq!(user.int("SELECT count(embedding) FROM messages"), 9, "the worker has written");
     assert_eq!(site.stub.stats().requests, before, "the worker has asked");
 
-    set_interface(&mut site.db, 1, "0.1.0");
+    set_interface(&mut site.db, 1, &find::default_version().unwrap());
     assert_eq!(site.settle("messages", "content"), 19);
     site.until_idle("messages");
     assert_eq!((site.failed("messages"), site.status("state", "messages")), (0, "active".to_owned()));
@@ -415,9 +414,9 @@ struct UpdateScript(PathBuf);
 
 impl UpdateScript {
     fn new(to: &str, sql: &str) -> UpdateScript {
-        let share = Command::new(find::pg_config()).arg("--sharedir").output().expect("pg_config runs");
-        let folder = PathBuf::from(String::from_utf8_lossy(&share.stdout).trim()).join("extension");
-        let path = folder.join(format!("autoembed--0.1.0--{to}.sql"));
+        let path = find::extension_scripts()
+            .unwrap()
+            .join(format!("autoembed--{}--{to}.sql", find::default_version().unwrap()));
         std::fs::write(&path, sql).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         UpdateScript(path)
     }

@@ -56,10 +56,26 @@ pub fn newer_bindir() -> io::Result<Option<PathBuf>> {
 }
 
 fn bindir_of(pg_config: &Path) -> io::Result<PathBuf> {
-    let output = Command::new(pg_config).arg("--bindir").output().map_err(|e| {
+    ask(pg_config, "--bindir")
+}
+
+/// The folder of the server's extension scripts: `$PG_CONFIG --sharedir` and `extension`.
+pub fn extension_scripts() -> io::Result<PathBuf> {
+    Ok(ask(&pg_config(), "--sharedir")?.join("extension"))
+}
+
+fn ask(pg_config: &Path, option: &str) -> io::Result<PathBuf> {
+    let output = Command::new(pg_config).arg(option).output().map_err(|e| {
         io::Error::new(e.kind(), format!("pg_config did not run ({e}): set PG_CONFIG to the server's pg_config"))
     })?;
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// The version that `CREATE EXTENSION autoembed` makes in that server, by its control file.
+pub fn default_version() -> io::Result<String> {
+    let control = std::fs::read_to_string(extension_scripts()?.join("autoembed.control"))?;
+    let value = control.lines().find_map(|line| line.strip_prefix("default_version")?.split('\'').nth(1));
+    value.map(str::to_owned).ok_or_else(|| io::Error::other("autoembed.control has no default_version"))
 }
 
 /// The `pg_config` that names the server under test.

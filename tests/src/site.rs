@@ -24,6 +24,7 @@ pub struct SiteBuilder {
     cluster: Builder,
     dims: usize,
     model_arguments: String,
+    version: Option<String>,
 }
 
 /// A scene. Its model is named `stub` and answers with `hashed_vector(text, dims)`.
@@ -81,6 +82,13 @@ impl SiteBuilder {
         self
     }
 
+    /// The version of the extension's SQL; the library is the one that there is.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> SiteBuilder {
+        self.version = Some(version.to_owned());
+        self
+    }
+
     /// Everything up and running. Panics with the reason where something is not.
     #[must_use]
     pub fn start(self) -> Site {
@@ -88,7 +96,8 @@ impl SiteBuilder {
         let cluster = self.cluster.start();
         cluster.client("postgres").run(&format!("CREATE DATABASE {DATABASE}"));
         let mut db = cluster.client(DATABASE);
-        db.run("CREATE EXTENSION autoembed CASCADE");
+        let version = self.version.map_or_else(String::new, |version| format!("VERSION '{version}' "));
+        db.run(&format!("CREATE EXTENSION autoembed {version}CASCADE"));
         let mut site = Site { db, cluster, stub, dims: self.dims };
         site.create_model("stub", &self.model_arguments);
         site
@@ -110,6 +119,7 @@ impl Site {
                 .setting("autoembed.retry_max_delay", "1s"),
             dims: 16,
             model_arguments: String::new(),
+            version: None,
         }
     }
 
@@ -275,6 +285,16 @@ impl Site {
             Stub::start(config(self.dims).port(port)).map_err(|e| e.to_string())
         });
     }
+}
+
+/// A database with the extension and nothing else: no model made, no network.
+#[must_use]
+pub fn bare() -> (Db, Cluster) {
+    let cluster = Cluster::builder().preload(true).start();
+    cluster.client("postgres").run(&format!("CREATE DATABASE {DATABASE}"));
+    let mut db = cluster.client(DATABASE);
+    db.run("CREATE EXTENSION autoembed CASCADE");
+    (db, cluster)
 }
 
 impl Default for Site {
