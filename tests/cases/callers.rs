@@ -1,7 +1,7 @@
 //! Searches as applications call them: through a pooler that gives each transaction another session, as calls of a server that makes an
 //! API of a schema, and from views. What is found is each reader's own, and nothing is left behind in a session.
 
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{self, PATIENCE};
 use autoembed_tests::{Cluster, Db};
 
 const TEXTS: [&str; 6] = [
@@ -16,11 +16,9 @@ const TEXTS: [&str; 6] = [
 /// `notes (id, who, body)`, the texts once for each of two users: ann's from 1 on, ben's from 11 on. The role `web` sees those of the user
 /// that the request is from; `gate` may become `web`, and nothing else.
 fn scene() -> (Db, Cluster) {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
+    let (mut db, cluster) = site::bare();
     db.run(
-        "CREATE EXTENSION autoembed CASCADE; CREATE ROLE gate LOGIN NOINHERIT; CREATE ROLE web; GRANT web TO gate;
+        "CREATE ROLE gate LOGIN NOINHERIT; CREATE ROLE web; GRANT web TO gate;
          CREATE TABLE notes (id int PRIMARY KEY, who text, body text); ALTER TABLE notes ENABLE ROW LEVEL SECURITY; GRANT SELECT ON notes TO web;
          CREATE POLICY own ON notes TO web USING (who = (current_setting('request.jwt.claims', true)::json) ->> 'sub');
          SELECT autoembed.enable('notes', 'body', text_search => 'english')",

@@ -1,22 +1,13 @@
 //! A search finds what is there, and says what keeps it from that before the model is called.
 
-use autoembed_tests::{Cluster, Db, Site};
-
-/// A database with the built-in model alone.
-fn database() -> (Db, Cluster) {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
-    db.run("CREATE EXTENSION autoembed CASCADE");
-    (db, cluster)
-}
+use autoembed_tests::{Site, site};
 
 /// Where texts repeat, the graph of the index has islands, and more of them when rows are deleted: what it does not lead to is found all
 /// the same.
 #[test]
 fn rows_that_the_index_does_not_lead_to() {
     const TEXTS: &str = "ARRAY['thank you', 'ok', 'hello', 'yes please', 'no', 'good morning', 'see you tomorrow', 'my parcel never arrived', 'cold soup', 'a train to the sea']";
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     db.run(&format!(
         "CREATE TABLE chat (id int PRIMARY KEY, body text) WITH (autovacuum_enabled = off);
          SELECT autoembed.enable('chat', 'body', text_search => 'english');
@@ -49,7 +40,7 @@ fn rows_that_the_index_does_not_lead_to() {
 /// A vector of zeros has no direction: its cosine is no number, which is greater than any least similarity.
 #[test]
 fn a_vector_of_zeros_is_like_nothing() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     for (table, more) in [("notes", "text_search => 'english'"), ("pages", "chunk_size => 64")] {
         db.run(&format!(
             "CREATE TABLE {table} (id int PRIMARY KEY, body text); SELECT autoembed.enable('{table}', 'body', {more});

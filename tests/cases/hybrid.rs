@@ -2,16 +2,7 @@
 
 use autoembed_tests::db::literal;
 use autoembed_tests::retrieval::{Set, Way};
-use autoembed_tests::{Cluster, Db, Site};
-
-/// A database with the built-in model alone.
-fn database() -> (Db, Cluster) {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
-    db.run("CREATE EXTENSION autoembed CASCADE");
-    (db, cluster)
-}
+use autoembed_tests::{Db, Site, site};
 
 /// `notes (id, body, who)` with these texts, embedded by the built-in model.
 fn notes(db: &mut Db, texts: &[&str]) {
@@ -43,7 +34,7 @@ fn hybrid(db: &mut Db, arguments: &str) -> Vec<String> {
 /// What a hybrid search promises, on questions that share no word with their answers, and on those that share many.
 #[test]
 fn never_worse_than_words_or_vectors_alone() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     for (set, count) in [("everyday", 144), ("packages", 400), ("codes", 60), ("typos", 120), ("questions", 120)] {
         let set = Set::read(set).unwrap().first(count);
         set.load(&mut db);
@@ -58,7 +49,7 @@ fn never_worse_than_words_or_vectors_alone() {
 
 #[test]
 fn codes_by_their_words_and_the_rest_by_meaning() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     notes(&mut db, &TEXTS);
     assert_eq!(hybrid(&mut db, "'what does E4712 mean', 1"), ["3"]);
     assert_eq!(hybrid(&mut db, "'what does E4711 mean', 1"), ["2"]);
@@ -88,7 +79,7 @@ fn codes_by_their_words_and_the_rest_by_meaning() {
 /// The query is text, whatever it is made of.
 #[test]
 fn queries_that_look_like_syntax() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     notes(&mut db, &TEXTS);
     for query in [
         "isn't & writable | !(",
@@ -112,7 +103,7 @@ fn queries_that_look_like_syntax() {
 /// A row whose vector is on its way is found by its words; nothing is said of its similarity.
 #[test]
 fn a_row_without_a_vector() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     notes(&mut db, &TEXTS);
     db.run("SELECT autoembed.pause('notes'); INSERT INTO notes VALUES (9, 'the quokka left at noon')");
     let found = "SELECT id || coalesce(similarity::text, ' unknown') FROM similar_notes('quokka at noon'";
@@ -127,7 +118,7 @@ fn a_row_without_a_vector() {
 /// What one tenant searches for is put in order by what he may see: another's rows change neither order nor similarity.
 #[test]
 fn g36_foreign_rows_change_no_order() {
-    let (mut db, cluster) = database();
+    let (mut db, cluster) = site::bare();
     db.run("CREATE ROLE red LOGIN; CREATE ROLE blue LOGIN");
     notes(&mut db, &TEXTS);
     db.run(
@@ -179,7 +170,7 @@ fn g36_foreign_rows_change_no_order() {
 /// Somebody else's objects earlier on the search path change nothing.
 #[test]
 fn g40_decoys_of_a_hybrid_search() {
-    let (mut db, _cluster) = database();
+    let (mut db, _cluster) = site::bare();
     notes(&mut db, &TEXTS);
     let queries = ["'E4712 pump', 8", "'delivery problems', 8"];
     let before = queries.map(|query| hybrid(&mut db, query));
@@ -230,7 +221,7 @@ fn g40_decoys_of_a_hybrid_search() {
 /// Searches of several roles in one session, prepared and through a pooler's transactions.
 #[test]
 fn g36_hybrid_plans_of_several_roles() {
-    let (mut db, cluster) = database();
+    let (mut db, cluster) = site::bare();
     notes(&mut db, &TEXTS);
     db.run(
         "CREATE ROLE red; CREATE ROLE blue; CREATE ROLE app LOGIN NOINHERIT; GRANT red, blue TO app; ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
@@ -314,7 +305,7 @@ fn answers(db: &mut Db, table: &str, more: &str) -> Vec<Vec<String>> {
 /// just these rows; that of a partitioned table is that of a plain one.
 #[test]
 fn words_are_counted_among_the_rows_that_count() {
-    let (mut db, cluster) = database();
+    let (mut db, cluster) = site::bare();
     db.run(
         "CREATE TABLE mixed (id int, body text, who text, PRIMARY KEY (id)); CREATE TABLE one (LIKE mixed INCLUDING ALL); CREATE TABLE plain (LIKE mixed INCLUDING ALL);
          CREATE TABLE parts (id int, body text, who text, PRIMARY KEY (id, who)) PARTITION BY LIST (who);

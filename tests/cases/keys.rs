@@ -1,10 +1,10 @@
 //! Any primary key, any name.
 
 use autoembed_stub::Fault;
+use autoembed_tests::Site;
 use autoembed_tests::db::literal;
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{self, PATIENCE};
 use autoembed_tests::wait::seconds;
-use autoembed_tests::{Cluster, Site};
 use std::time::Instant;
 
 /// Rows before `enable` (the backfill's way) and after it (the trigger's way), for each type of key.
@@ -368,10 +368,7 @@ fn names_that_were_made_up() {
 
 #[test]
 fn a_hundred_thousand_rows_that_were_there_before() {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
-    db.run("CREATE EXTENSION autoembed CASCADE");
+    let (mut db, _cluster) = site::bare();
     db.run(
         "CREATE TABLE notes (id bigint PRIMARY KEY, body text);
          INSERT INTO notes SELECT i, 'note ' || i || ' about ' || (ARRAY['rivers','money','bread','trains','sleep'])[1 + i % 5] FROM generate_series(1, 100000) i",

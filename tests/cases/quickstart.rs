@@ -1,23 +1,14 @@
 //! The first five minutes of a new user.
 
 use autoembed_stub::Fault;
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{self, PATIENCE};
 use autoembed_tests::wait::seconds;
-use autoembed_tests::{Cluster, Db, Site, eventually};
+use autoembed_tests::{Site, eventually};
 use std::time::{Duration, Instant};
-
-/// A server and a database with the extension and nothing else: no model made, no network.
-fn fresh() -> (Db, Cluster) {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
-    db.run("CREATE EXTENSION autoembed CASCADE");
-    (db, cluster)
-}
 
 #[test]
 fn three_statements_and_a_row_has_its_vector_within_a_second() {
-    let (mut db, _cluster) = fresh();
+    let (mut db, _cluster) = site::bare();
     db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)");
     db.run("SELECT autoembed.enable('messages', 'content')");
     let mut took: Vec<Duration> = (0..9)
@@ -37,7 +28,7 @@ fn three_statements_and_a_row_has_its_vector_within_a_second() {
 
 #[test]
 fn search_finds_by_meaning() {
-    let (mut db, _cluster) = fresh();
+    let (mut db, _cluster) = site::bare();
     db.run("CREATE TABLE messages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, content text)");
     db.run("SELECT autoembed.enable('messages', 'content')");
     db.run(
@@ -174,7 +165,7 @@ fn a_model_answers_when_asked() {
 
 #[test]
 fn g17_work_starts_soon_after_create_extension() {
-    let (mut db, cluster) = fresh();
+    let (mut db, cluster) = site::bare();
     let start = Instant::now();
     let pid = cluster.wait_worker("app", seconds(5));
     println!("a worker {:?} after CREATE EXTENSION", start.elapsed());

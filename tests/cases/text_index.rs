@@ -2,8 +2,8 @@
 //! that a user's own stays his.
 
 use autoembed_tests::db::literal;
-use autoembed_tests::site::{DATABASE, PATIENCE};
-use autoembed_tests::{Cluster, Db, Site};
+use autoembed_tests::site::{self, DATABASE, PATIENCE};
+use autoembed_tests::{Db, Site};
 
 /// Those that are complete.
 const INDEXES: &str = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
@@ -391,11 +391,9 @@ fn many_rows_in_partitions_have_text_indexes() {
 
 #[test]
 fn g34_a_text_index_comes_back_from_a_dump() {
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run(&format!("CREATE DATABASE {DATABASE}"));
-    let mut db = cluster.client(DATABASE);
+    let (mut db, cluster) = site::bare();
     db.run(
-        "CREATE EXTENSION autoembed CASCADE; CREATE TABLE notes (id int PRIMARY KEY, body text);
+        "CREATE TABLE notes (id int PRIMARY KEY, body text);
          INSERT INTO notes VALUES (1, 'we met at the zoo'), (2, 'error E4711: the pump'), (3, 'error E4712: the pump');
          SELECT autoembed.enable('notes', 'body', text_search => 'english')",
     );

@@ -2,7 +2,7 @@
 //! comparison does that should never have come to a foreign row.
 
 use autoembed_stub::{Fault, Script};
-use autoembed_tests::site::PATIENCE;
+use autoembed_tests::site::{self, PATIENCE};
 use autoembed_tests::{Cluster, Db, Site};
 use std::time::{Duration, Instant};
 
@@ -51,10 +51,8 @@ fn two_tenants() -> (Db, Cluster) {
     const TEXTS: &str = "INSERT INTO # SELECT i, 'blue', 'the ' || (ARRAY['dog', 'cat', 'horse', 'garden', 'car', 'engine', 'kitchen', 'school', 'teacher', 'doctor'])[1 + i % 10] || ' of number ' || i
            FROM generate_series(1, 2000) i;
          INSERT INTO # SELECT 100000 + i, 'red', 'zanzibar spice merger contract, secret plan ' || i FROM generate_series(1, 2000) i";
-    let cluster = Cluster::builder().preload(true).start();
-    cluster.client("postgres").run("CREATE DATABASE app");
-    let mut db = cluster.client("app");
-    db.run("CREATE EXTENSION autoembed CASCADE; CREATE ROLE red LOGIN; CREATE ROLE blue LOGIN");
+    let (mut db, cluster) = site::bare();
+    db.run("CREATE ROLE red LOGIN; CREATE ROLE blue LOGIN");
     for (table, more) in [("notes", "text_search => 'english'"), ("pages", "chunk_size => 64")] {
         db.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY, tenant name, body text)"));
         db.run(&TEXTS.replace('#', table));
