@@ -12,7 +12,7 @@
 
 export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -71,6 +71,9 @@ install: ## build and install into the server that PG_CONFIG names
 
 package: ## a tarball of the release build in target/
 	@scripts/package.sh
+
+freeze: ## cut a version: keep the install script of VERSION, as REV (HEAD) makes it; AGAIN=1 before it has its tag
+	@scripts/freeze.sh $(VERSION) $(REV) $(if $(AGAIN),--again)
 
 fmt: ## format the code
 	@cargo fmt --all
