@@ -12,7 +12,7 @@
 
 export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze all dist reproducible try-package try-dockerfile licences fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -66,14 +66,33 @@ bench-core: ## instructions that the hot paths outside of Postgres take, counted
 bench-compare: ## the same at the revision REV and now; fails where a path takes over 2 % more
 	@scripts/bench-compare.sh "$(REV)"
 
+# What PGXN's client calls before it installs.
+all:
+	@scripts/build.sh
+
 install: ## build and install into the server that PG_CONFIG names
 	@scripts/install.sh
 
-package: ## a tarball of the release build in target/
+package: ## a tarball and a .deb of the release build, in target/packages
 	@scripts/package.sh
 
 freeze: ## cut a version: keep the install script of VERSION, as REV (HEAD) makes it; AGAIN=1 before it has its tag
 	@scripts/freeze.sh $(VERSION) $(REV) $(if $(AGAIN),--again)
+
+dist: ## the sources, as a zip for PGXN and as a tarball, in target/packages
+	@scripts/dist.sh
+
+reproducible: ## the packages built twice, at different places: every byte must be the same
+	@scripts/reproducible.sh
+
+try-package: ## the .deb DEB in fresh roots of Debian: installed, used, removed; SUITE=noble for Ubuntu 24.04
+	@scripts/try-package.sh "$(DEB)" $(SUITE)
+
+try-dockerfile: ## the Dockerfile followed without Docker, in roots of Debian 13
+	@scripts/try-dockerfile.sh
+
+licences: ## docs/licences.md anew, from Cargo.lock
+	@scripts/licences.py --list >docs/licences.md
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
-# Builds a tarball of the extension for PostgreSQL PG, laid out as under /, in the target directory.
+# Builds the release for PostgreSQL PG and makes its packages in target/packages: a tarball for any Linux, a .deb where dpkg is there.
+#
+#   scripts/package.sh                builds, packs, checks
+#   scripts/package.sh --built DIR    packs and checks what was built in DIR, as by make install
 . "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
+for part in stage apt deb; do
+  # shellcheck source=/dev/null
+  . "$ROOT/scripts/lib/$part.sh"
+done
 
-version=$(sed -nE 's/^version *= *"(.*)"/\1/p' Cargo.toml | head -n 1)
-out=$TARGET/release/autoembed-pg$PG
-tarball=$TARGET/autoembed-$version-pg$PG-$(uname -m).tar.gz
-stage "build the extension" build_package "$out"
-tar -C "$out" --owner=0 --group=0 --sort=name -czf "$tarball" .
-say "packaged: $tarball ($(du -h "$tarball" | cut -f1))"
-echo "    To install it on another machine: sudo tar --no-overwrite-dir -C / -xzf $(basename "$tarball")"
+have python3 || apt_install "Python, which gathers the licences" python3
+have strip || apt_install "strip and readelf" binutils
+if have dpkg-deb; then ensure_deb_tools; fi
+built=$TARGET/release/autoembed-pg$PG
+if [ "${1-}" = --built ]; then
+  built=$2
+else
+  stage "build the extension" build_package "$built"
+fi
+stage "pack" "$ROOT/scripts/packing.sh" pack "$built"
+stage "look at the packages" "$ROOT/scripts/packing.sh" check "$built"
+say "packaged, in $TARGET/packages:"
+cd "$TARGET/packages"
+awk '{ print $2 }' "SHA256SUMS-pg$PG" | xargs du -h | sed 's/^/    /'

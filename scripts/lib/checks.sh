@@ -10,6 +10,8 @@ style_checks() {
   if ! cargo_deny_path >/dev/null; then stage "build cargo-deny, once" build_cargo_deny; fi
   stage "licences and sources" licence_check
   stage "versions that are out" "$ROOT/scripts/released.sh"
+  stage "list of licences" "$ROOT/scripts/licences.py" --check
+  stage "META.json and versions" "$ROOT/scripts/meta.py"
   stage "traps in SQL scripts" "$ROOT/scripts/pgspot.sh"
 }
 

@@ -1,12 +1,57 @@
 # Building the extension and putting its files in place; sourced, never run. Needs common.sh and released.sh.
-# Gives: build_package, install_package.
+# Gives: build_package, install_package, package_version, commit_time.
+
+package_version() { sed -nE 's/^version *= *"(.*)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
+
+# The time that everything in a package bears, in seconds since 1970: the commit's, so that any day's build gives the same bytes.
+# Where there is no repository, the unpacked sources bear it themselves.
+commit_time() {
+  if [ -n "${SOURCE_DATE_EPOCH-}" ]; then
+    printf '%s' "$SOURCE_DATE_EPOCH"
+  elif [ -e "$ROOT/.git" ] && have git; then
+    git -c safe.directory="$ROOT" -C "$ROOT" log -1 --format=%ct
+  else
+    stat -c %Y "$ROOT/Cargo.toml"
+  fi
+}
+
+# Panic messages and line tables hold the paths of sources. Names take their place that are the same wherever the tree and cargo's
+# own folders lie. Prints "FROM=TO" a line; a folder whose name has a space cannot be told to cargo, and stays.
+path_names() {
+  local cargo_home=${CARGO_HOME:-$HOME/.cargo} sysroot registry
+  sysroot=$(rustc --print sysroot)
+  {
+    printf '%s=/autoembed\n' "$ROOT"
+    printf '%s=/target\n' "${CARGO_TARGET_DIR:-$ROOT/target}"
+    printf '%s=/cargo\n' "$cargo_home"
+    # The folder of a registry bears a hash of the registry's address, which a mirror has another of.
+    for registry in "$cargo_home"/registry/src/*/; do
+      if [ -d "$registry" ]; then printf '%s=/crates\n' "${registry%/}"; fi
+    done
+    printf '%s=/rust\n' "$sysroot"
+    printf '%s=/postgresql\n' "$("$PG_CONFIG" --includedir-server)"
+  } | grep -v ' '
+}
+
+# Runs a command with cargo and the C compiler told of those names. Not through RUSTFLAGS, which would put the flags of
+# .cargo/config.toml and of cargo-pgrx out of force.
+with_path_names() {
+  local triple rust=() c=() name
+  triple=$(rustc -vV | sed -n 's/^host: //p')
+  while IFS= read -r name; do
+    rust+=("--remap-path-prefix=$name")
+    c+=("-ffile-prefix-map=$name")
+  done < <(path_names)
+  env "CARGO_TARGET_$(printf '%s' "$triple" | tr 'a-z-' 'A-Z_')_RUSTFLAGS=${rust[*]}" "CFLAGS=${CFLAGS-} ${c[*]}" \
+    SOURCE_DATE_EPOCH="$(commit_time)" "$@"
+}
 
 # Builds the release into DIR, laid out as under / of the machine that it is for.
 build_package() {
   local out=$1
   rm -rf "$out"
   say "building autoembed for PostgreSQL $PG"
-  (cd "$ROOT" && "$CARGO_PGRX" pgrx package --package autoembed --pg-config "$PG_CONFIG" --out-dir "$out" \
+  (cd "$ROOT" && with_path_names "$CARGO_PGRX" pgrx package --package autoembed --pg-config "$PG_CONFIG" --out-dir "$out" \
     --no-default-features --features "pg$PG") || die "the extension did not build" "the compiler's messages are above"
   local builtin
   builtin=$out$("$PG_CONFIG" --sharedir)/autoembed/builtin

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs a .deb in a fresh root of a distribution, by the very commands of docs/packages.md, uses it, updates it over itself, removes it, and looks for what it
+# left. Needs root, debootstrap and the distribution's archive.
+#
+#   scripts/try-package.sh DEB [SUITE...]     SUITE: bookworm, trixie (default: those whose server the package is for), noble
+set -euo pipefail
+export LC_ALL=C.UTF-8
+umask 022
+lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
+for part in common apt roots; do
+  # shellcheck source=/dev/null
+  . "$lib/$part.sh"
+done
+
+[ $# -ge 1 ] && [ -f "$1" ] || die "give the .deb to try" "make it with: make package"
+deb=$(readlink -f "$1")
+shift
+package=$(dpkg-deb -f "$deb" Package)
+PG=${package#postgresql-}
+PG=${PG%-autoembed}
+if [ $# = 0 ]; then
+  for suite in bookworm trixie; do if [ "$(suite_pg "$suite")" = "$PG" ]; then set -- "$@" "$suite"; fi; done
+  [ $# -gt 0 ] || die "no suite has a server of PostgreSQL $PG of its own" "name one"
+fi
+
+for suite in "$@"; do
+  began=$SECONDS
+  fresh_root "$suite"
+  cp "$deb" "$FRESH_ROOT/root/"
+  mkdir "$FRESH_ROOT/root/try"
+  cp "$ROOT/scripts/lib/try.sh" "$FRESH_ROOT/root/try/"
+  # What users are told to type, from the page that tells them.
+  for block in install pgvector session remove; do
+    documented "$ROOT/docs/packages.md" "$block" "$suite" | sed "s/postgresql-17/postgresql-$PG/g" >"$FRESH_ROOT/root/try/$block"
+  done
+  # Where pgvector was built by hand there is no package of it to keep.
+  if [ -s "$FRESH_ROOT/root/try/pgvector" ]; then sed -i '/apt-mark/d' "$FRESH_ROOT/root/try/remove"; fi
+  say "$(basename "$deb") on $suite"
+  inside "$FRESH_ROOT" bash /root/try/try.sh "$PG" "$(basename "$deb")" || die "the package failed on $suite" "its root is still there: $FRESH_ROOT"
+  remove_root "$FRESH_ROOT"
+  say "$suite: installed, used, updated, removed in $((SECONDS - began)) s"
+done
