@@ -20,6 +20,7 @@ else
 fi
 stage "pack" "$ROOT/scripts/packing.sh" pack "$built"
 stage "look at the packages" "$ROOT/scripts/packing.sh" check "$built"
+if [ "${1-}" != --built ]; then stage "pack again" "$ROOT/scripts/packing.sh" again "$built"; fi
 say "packaged, in $TARGET/packages:"
 cd "$TARGET/packages"
 awk '{ print $2 }' "SHA256SUMS-pg$PG" | xargs du -h | sed 's/^/    /'

@@ -3,6 +3,7 @@
 #
 #   scripts/packing.sh pack BUILT    what was built in BUILT, as packages in target/packages
 #   scripts/packing.sh check BUILT   whether they are as they should be
+#   scripts/packing.sh again BUILT   whether packing again gives the same bytes
 . "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
 for part in apt tree deb packed; do
   # shellcheck source=/dev/null
@@ -35,6 +36,7 @@ pack_again() {
   for file in "$work"/again/*; do
     cmp "$file" "$out/$(basename "$file")" || fault "$(basename "$file") has other bytes when it is packed again"
   done
+  no_faults
 }
 
 check() {
@@ -42,7 +44,6 @@ check() {
   tarball=$out/$(package_name).tar.gz
   check_tarball "$tarball"
   if have dpkg-deb; then check_deb "$out/$(deb_name)" "$tarball"; fi
-  pack_again
   no_faults
 }
 
@@ -55,5 +56,6 @@ case $1 in
     sha256sum "${names[@]}" >"SHA256SUMS-pg$PG"
     ;;
   check) check ;;
-  *) die "unknown: $1" "use pack or check" ;;
+  again) pack_again ;;
+  *) die "unknown: $1" "use pack, check or again" ;;
 esac

@@ -26,17 +26,18 @@ fi
 for suite in "$@"; do
   began=$SECONDS
   fresh_root "$suite"
-  cp "$deb" "$FRESH_ROOT/root/"
-  mkdir "$FRESH_ROOT/root/try"
-  cp "$ROOT/scripts/lib/try.sh" "$FRESH_ROOT/root/try/"
+  # Where everybody may read: apt's own user and the server's do.
+  mkdir "$FRESH_ROOT/srv/try"
+  cp "$deb" "$FRESH_ROOT/srv/try/"
+  cp "$ROOT/scripts/lib/try.sh" "$FRESH_ROOT/srv/try/"
   # What users are told to type, from the page that tells them.
   for block in install pgvector session remove; do
-    documented "$ROOT/docs/packages.md" "$block" "$suite" | sed "s/postgresql-17/postgresql-$PG/g" >"$FRESH_ROOT/root/try/$block"
+    documented "$ROOT/docs/packages.md" "$block" "$suite" | sed "s/postgresql-17/postgresql-$PG/g" >"$FRESH_ROOT/srv/try/$block"
   done
   # Where pgvector was built by hand there is no package of it to keep.
-  if [ -s "$FRESH_ROOT/root/try/pgvector" ]; then sed -i '/apt-mark/d' "$FRESH_ROOT/root/try/remove"; fi
+  if [ -s "$FRESH_ROOT/srv/try/pgvector" ]; then sed -i '/apt-mark/d' "$FRESH_ROOT/srv/try/remove"; fi
   say "$(basename "$deb") on $suite"
-  inside "$FRESH_ROOT" bash /root/try/try.sh "$PG" "$(basename "$deb")" || die "the package failed on $suite" "its root is still there: $FRESH_ROOT"
+  inside "$FRESH_ROOT" bash /srv/try/try.sh "$PG" "$(basename "$deb")" || die "the package failed on $suite" "its root is still there: $FRESH_ROOT"
   remove_root "$FRESH_ROOT"
   say "$suite: installed, used, updated, removed in $((SECONDS - began)) s"
 done

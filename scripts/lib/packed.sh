@@ -1,5 +1,5 @@
 # Whether packages are as they should be; sourced, never run. Needs common.sh, package.sh, tree.sh, deb.sh.
-# Gives: check_tarball, check_deb, same_again.
+# Gives: check_tarball, check_deb, no_faults.
 
 # Sentences are told on the standard output; the check goes on, so that all of them are seen, and fails at the end.
 FAULTS=0
@@ -40,7 +40,7 @@ check_library() {
 # check_members NAME: of `tar -tv` lines on the standard input: root's, of one time, for everybody to read, and nothing but files and folders.
 check_members() {
   local want mode owner rest day time path
-  want=$(date -u -d "@$(commit_time)" '+%Y-%m-%d %H:%M')
+  want=$(date -u -d "@$(commit_time)" '+%Y-%m-%d %H:%M:%S')
   while read -r mode owner rest day time path; do
     case $owner in root/root | 0/0) ;; *) fault "$1: $path belongs to $owner" ;; esac
     case $mode in
@@ -48,7 +48,7 @@ check_members() {
       -rwxr-xr-x) case $path in */install.sh) ;; *) fault "$1: $path is executable" ;; esac ;;
       *) fault "$1: $path has the mode $mode" ;;
     esac
-    [ "${day} ${time%:??}" = "$want" ] || fault "$1: $path bears the time $day $time, not $want"
+    [ "$day $time" = "$want" ] || fault "$1: $path bears the time $day $time, not $want"
   done
 }
 
@@ -57,7 +57,7 @@ check_tarball() {
   local file=$1 name work
   name=$(package_name)
   work=$(mktemp -d)
-  check_members "$(basename "$file")" < <(TZ=UTC tar --numeric-owner -tvzf "$file")
+  check_members "$(basename "$file")" < <(TZ=UTC tar --numeric-owner --full-time -tvzf "$file")
   tar -C "$work" -xzf "$file"
   compare "the folder of the tarball" "$name" "$(ls -A "$work")"
   compare "the files in share" "$(expected_share)" "$(cd "$work/$name/share" && find . -type f -printf '%P\n')"
@@ -74,7 +74,7 @@ check_deb() {
   package=$(deb_package)
   work=$(mktemp -d)
   doc=usr/share/doc/$package
-  check_members "$(basename "$file")" < <(dpkg-deb --fsys-tarfile "$file" | TZ=UTC tar --numeric-owner -tvf -)
+  check_members "$(basename "$file")" < <(dpkg-deb --fsys-tarfile "$file" | TZ=UTC tar --numeric-owner --full-time -tvf -)
   compare "the name of the file" "$(dpkg-deb -f "$file" Package)_$(dpkg-deb -f "$file" Version)_$(dpkg-deb -f "$file" Architecture).deb" "$(basename "$file")"
   field=$(dpkg-deb -f "$file" Depends)
   [[ "$field" == "postgresql-$PG, "* ]] || fault "Depends does not begin with the server: $field"

@@ -20,6 +20,8 @@ fresh_root() {
   tar -C "$FRESH_ROOT" --numeric-owner -xpf "$base"
   chmod 755 "$FRESH_ROOT"
   cp /etc/resolv.conf "$FRESH_ROOT/etc/resolv.conf"
+  # sudo looks the machine's own name up.
+  printf '127.0.0.1 localhost %s\n' "$(hostname)" >"$FRESH_ROOT/etc/hosts"
 }
 
 fetch_base() {

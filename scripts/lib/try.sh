@@ -1,6 +1,6 @@
 # Run by try-package.sh inside a fresh root, as root: try.sh PG DEB. What users type is in the files beside this one.
 set -euo pipefail
-cd /root
+cd /srv/try
 PG=$1 DEB=$2
 PACKAGE=${DEB%%_*}
 
@@ -10,26 +10,26 @@ fail() {
   exit 1
 }
 # quiet COMMAND...: shows its output where it fails.
-quiet() { "$@" >/root/try/log 2>&1 || { tail -n 40 /root/try/log >&2; fail "failed: $*"; }; }
+quiet() { "$@" >/srv/try/log 2>&1 || { tail -n 40 /srv/try/log >&2; fail "failed: $*"; }; }
 sql() { sudo -u postgres psql -XAtqc "$1" "${2:-app}"; }
 
 quiet apt-get -qq update
 quiet apt-get -qq -y install sudo
 # Only what packages bring is of interest: not apt's own logs and lists, not the page and the package that this test brought.
 traces() {
-  find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /root -o -path /var/log -o -path /var/cache -o -path /var/lib/postgresql \) -prune -o -iname '*autoembed*' -print
+  find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /root -o -path /srv -o -path /var/log -o -path /var/cache -o -path /var/lib/postgresql \) -prune -o -iname '*autoembed*' -print
 }
 [ -z "$(traces)" ] || fail "the fresh root has it already: $(traces)"
 
 began=$SECONDS
 step "install, as docs/packages.md says"
-quiet bash -e -x /root/try/install
-grep -q "needs pgvector" /root/try/log && told=1 || told=0
+quiet bash -e -x /srv/try/install
+grep -q "needs pgvector" /srv/try/log && told=1 || told=0
 pgvector=/usr/share/postgresql/$PG/extension/vector.control
 [ "$told" = "$([ -e "$pgvector" ] && echo 0 || echo 1)" ] || fail "the package says that pgvector is missing where it is there, or does not say it where it is not"
-if [ -s /root/try/pgvector ]; then
+if [ -s /srv/try/pgvector ]; then
   step "pgvector, as docs/packages.md says"
-  quiet bash -e -x /root/try/pgvector
+  quiet bash -e -x /srv/try/pgvector
 fi
 [ -e "$pgvector" ] || fail "there is no pgvector now"
 step "there after $((SECONDS - began)) s"
@@ -38,9 +38,9 @@ step "there after $((SECONDS - began)) s"
 pg_lsclusters -h | grep -q online || quiet pg_ctlcluster "$PG" main start
 step "a first session, as docs/packages.md says"
 sudo -u postgres createdb app
-sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /root/try/session app >/root/try/session.out 2>&1 </dev/null ||
-  { cat /root/try/session.out >&2; fail "the first session failed"; }
-cat /root/try/session.out
+sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/session app >/srv/try/session.out 2>&1 </dev/null ||
+  { cat /srv/try/session.out >&2; fail "the first session failed"; }
+cat /srv/try/session.out
 [ "$(sql "SELECT count(*) FROM messages WHERE embedding IS NOT NULL")" = 4 ] || fail "not all rows are embedded"
 [ "$(sql "SELECT content FROM similar_messages('delivery problems', 1)")" = "my parcel never arrived" ] || fail "the search finds something else"
 step "pgvector $(sql "SELECT extversion FROM pg_extension WHERE extname = 'vector'"), $(sql 'SHOW server_version')"
@@ -64,8 +64,8 @@ step "dpkg finds no file changed"
 [ -z "$(dpkg --verify "$PACKAGE")" ] || fail "files are not as the package brought them: $(dpkg --verify "$PACKAGE")"
 
 step "removed, as docs/packages.md says"
-bash -e -x /root/try/remove >/root/try/log 2>&1 || { tail -n 40 /root/try/log >&2; fail "it could not be removed"; }
-if grep -q "^warning: .*shared_preload_libraries" /root/try/log; then fail "the package warns of a setting that is no longer there"; fi
+bash -e -x /srv/try/remove >/srv/try/log 2>&1 || { tail -n 40 /srv/try/log >&2; fail "it could not be removed"; }
+if grep -q "^warning: .*shared_preload_libraries" /srv/try/log; then fail "the package warns of a setting that is no longer there"; fi
 [ -z "$(traces)" ] || fail "left behind: $(traces)"
 ! dpkg -l "$PACKAGE" 2>/dev/null | grep -q '^[a-z][a-z]*  *postgresql.*autoembed' || fail "dpkg still knows the package"
 quiet pg_ctlcluster "$PG" main restart
@@ -74,6 +74,6 @@ quiet pg_ctlcluster "$PG" main restart
 step "removed while a server is told to load it: a warning"
 quiet apt-get -qq -y install "./$DEB"
 sql "ALTER SYSTEM SET shared_preload_libraries = 'autoembed'"
-apt-get -qq -y purge "$PACKAGE" >/root/try/log 2>&1 || fail "it could not be removed"
-grep -q "^warning: .*shared_preload_libraries" /root/try/log || { cat /root/try/log >&2; fail "no warning"; }
+apt-get -qq -y purge "$PACKAGE" >/srv/try/log 2>&1 || fail "it could not be removed"
+grep -q "^warning: .*shared_preload_libraries" /srv/try/log || { cat /srv/try/log >&2; fail "no warning"; }
 pg_ctlcluster "$PG" main stop
