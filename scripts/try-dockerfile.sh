@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Follows the Dockerfile without Docker: each of its instructions is carried out in roots of Debian 13, then the server is started as its CMD
-# says, and used. Needs root, debootstrap and the network, and as long as two release builds.
+# says, and used. Needs root, debootstrap and the network, and as long as two release builds. QUICK=1 takes this machine's cargo-pgrx, and
+# builds without optimising.
 #
 # What is not as in Docker: the roots have Debian's own PostgreSQL 17 and pgvector where the official image has those of PostgreSQL's archive; the image of
 # Rust is this machine's toolchain with the crates that it has; the entry point of the official image is not there, so that the cluster is made by initdb.
@@ -51,6 +52,7 @@ rust_image() {
   cp -a "$toolchain" "$to/rustup/toolchains/"
   rm -rf "$to/rustup/toolchains"/*/share/doc/rust/html
   cp -a "${CARGO_HOME:-$HOME/.cargo}/bin"/{rustup,cargo,rustc} "$to/cargo/bin/"
+  if [ -n "${QUICK-}" ]; then cp "$CACHE"/tools/pgrx-*/bin/cargo-pgrx "$to/cargo/bin/"; fi
   if [ -d "${CARGO_HOME:-$HOME/.cargo}/registry" ]; then cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$to/cargo/"; fi
 }
 
@@ -92,6 +94,9 @@ copy() {
 
 run() {
   local environment=("${STAGE_ENV[@]}") name
+  if [ -n "${QUICK-}" ]; then
+    environment+=(CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0)
+  fi
   for name in "${!VALUES[@]}"; do if [ -n "${VALUES[$name]}" ]; then environment+=("$name=${VALUES[$name]}"); fi; done
   inside "$STAGE" env "${environment[@]}" sh -c "cd $WORKDIR && $1" >>"$LOG" 2>&1 ||
     { tail -n 40 "$LOG" >&2; die "an instruction failed: RUN $1" "all of the output: $LOG"; }

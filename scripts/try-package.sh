@@ -2,6 +2,8 @@
 # Installs a .deb in a fresh root of a distribution, by the very commands of docs/packages.md, uses it, updates it over itself, removes it, and looks for what it
 # left. Needs root, debootstrap and the distribution's archive.
 #
+# The tarball that lies beside the .deb is tried as well.
+#
 #   scripts/try-package.sh DEB [SUITE...]     SUITE: bookworm, trixie (default: those whose server the package is for), noble
 set -euo pipefail
 export LC_ALL=C.UTF-8
@@ -18,6 +20,8 @@ shift
 package=$(dpkg-deb -f "$deb" Package)
 PG=${package#postgresql-}
 PG=${PG%-autoembed}
+version=$(dpkg-deb -f "$deb" Version)
+tarball=$(dirname "$deb")/autoembed-${version%-*}-pg$PG-linux-$(uname -m).tar.gz
 if [ $# = 0 ]; then
   for suite in bookworm trixie; do if [ "$(suite_pg "$suite")" = "$PG" ]; then set -- "$@" "$suite"; fi; done
   [ $# -gt 0 ] || die "no suite has a server of PostgreSQL $PG of its own" "name one"
@@ -29,6 +33,7 @@ for suite in "$@"; do
   # Where everybody may read: apt's own user and the server's do.
   mkdir "$FRESH_ROOT/srv/try"
   cp "$deb" "$FRESH_ROOT/srv/try/"
+  if [ -e "$tarball" ]; then cp "$tarball" "$FRESH_ROOT/srv/try/release.tar.gz"; else warn "no $(basename "$tarball") beside it: the tarball is not tried"; fi
   cp "$ROOT/scripts/lib/try.sh" "$FRESH_ROOT/srv/try/"
   # What users are told to type, from the page that tells them.
   for block in install pgvector session remove; do

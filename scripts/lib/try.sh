@@ -76,4 +76,19 @@ quiet apt-get -qq -y install "./$DEB"
 sql "ALTER SYSTEM SET shared_preload_libraries = 'autoembed'"
 apt-get -qq -y purge "$PACKAGE" >/srv/try/log 2>&1 || fail "it could not be removed"
 grep -q "^warning: .*shared_preload_libraries" /srv/try/log || { cat /srv/try/log >&2; fail "no warning"; }
+
+if [ -e release.tar.gz ]; then
+  step "the tarball: installed, used, removed"
+  sql "ALTER SYSTEM RESET shared_preload_libraries"
+  quiet pg_ctlcluster "$PG" main restart
+  mkdir unpacked
+  tar -C unpacked -xzf release.tar.gz --strip-components=1
+  quiet unpacked/install.sh
+  sudo -u postgres createdb again
+  sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/session again >/srv/try/again.out 2>&1 </dev/null || { cat /srv/try/again.out >&2; fail "the first session failed"; }
+  diff /srv/try/session.out /srv/try/again.out || fail "a first session with the tarball's library differs"
+  sql "DROP EXTENSION autoembed" again
+  quiet unpacked/install.sh --remove
+  [ -z "$(traces)" ] || fail "the tarball's script leaves behind: $(traces)"
+fi
 pg_ctlcluster "$PG" main stop

@@ -27,18 +27,20 @@ case ${1-} in -*)
 esac
 
 pg_config=${1-}
-for candidate in "/usr/lib/postgresql/$major/bin/pg_config" "/usr/pgsql-$major/bin/pg_config" "$(command -v pg_config || true)"; do
+for candidate in "/usr/lib/postgresql/$major/bin/pg_config" "/usr/pgsql-$major/bin/pg_config"; do
   if [ -z "$pg_config" ] && [ -x "$candidate" ]; then pg_config=$candidate; fi
 done
+# Debian and Ubuntu have pg_config in their development packages only, and the one on PATH may be another major's.
+debian=/usr/lib/postgresql/$major/lib
+if [ -z "$pg_config" ] && [ ! -d "$debian" ]; then pg_config=$(command -v pg_config || true); fi
 if [ -n "$pg_config" ]; then
   found=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
   [ "$found" = "$major" ] || fail "this package is for PostgreSQL $major, and $pg_config belongs to $found" \
     "take the package for $found, or name another pg_config: $0 /path/to/pg_config"
   lib=$("$pg_config" --pkglibdir)
   share=$("$pg_config" --sharedir)
-elif [ -d "/usr/lib/postgresql/$major/lib" ]; then
-  # Debian and Ubuntu have pg_config in their development packages only.
-  lib=/usr/lib/postgresql/$major/lib
+elif [ -d "$debian" ]; then
+  lib=$debian
   share=/usr/share/postgresql/$major
 else
   fail "no PostgreSQL $major was found" "name its pg_config: $0 /path/to/pg_config"
