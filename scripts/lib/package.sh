@@ -16,7 +16,8 @@ commit_time() {
 }
 
 # Panic messages and line tables hold the paths of sources. Names take their place that are the same wherever the tree and cargo's
-# own folders lie. Prints "FROM=TO" a line; a folder whose name has a space cannot be told to cargo, and stays.
+# own folders lie. Nothing of the server is among them, so that crates which do not see it are compiled once for all versions.
+# Prints "FROM=TO" a line; a folder whose name has a space cannot be told to cargo, and stays.
 path_names() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo} sysroot registry
   sysroot=$(rustc --print sysroot)
@@ -29,7 +30,6 @@ path_names() {
       if [ -d "$registry" ]; then printf '%s=/crates\n' "${registry%/}"; fi
     done
     printf '%s=/rust\n' "$sysroot"
-    printf '%s=/postgresql\n' "$("$PG_CONFIG" --includedir-server)"
   } | grep -v ' '
 }
 
