@@ -9,6 +9,7 @@ for part in stage apt deb; do
   . "$ROOT/scripts/lib/$part.sh"
 done
 
+[ "$(uname -s)" = Linux ] || die "packages are made on Linux" "make install installs into this machine's server"
 have python3 || apt_install "Python, which gathers the licences" python3
 have strip || apt_install "strip and readelf" binutils
 if have dpkg-deb; then ensure_deb_tools; fi

@@ -14,7 +14,7 @@ for part in common apt roots; do
   . "$lib/$part.sh"
 done
 
-[ $# -ge 1 ] && [ -f "$1" ] || die "give the .deb to try" "make it with: make package"
+[ $# -ge 1 ] && [ -f "$1" ] || die "give the .deb to try" "as in: make package, then make try-package DEB=target/packages/postgresql-17-autoembed_..."
 deb=$(readlink -f "$1")
 shift
 package=$(dpkg-deb -f "$deb" Package)

@@ -23,7 +23,7 @@ release_tree() {
 # Laid out as in the repository, so that the links between them hold.
 documents() {
   local out=$1
-  cp "$ROOT/README.md" "$ROOT/CHANGELOG.md" "$ROOT/LICENSE" "$ROOT/META.json" "$out/"
+  cp "$ROOT/README.md" "$ROOT/CONTRIBUTING.md" "$ROOT/CHANGELOG.md" "$ROOT/LICENSE" "$ROOT/META.json" "$out/"
   mkdir -p "$out/docs"
   cp "$ROOT"/docs/*.md "$out/docs/"
   cp -R "$ROOT/docs/performance" "$ROOT/examples" "$out/docs/"
