@@ -12,7 +12,7 @@
 
 export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze all dist reproducible try-package try-dockerfile licences fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze all dist reproducible try-package try-dockerfile licences clients fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -59,6 +59,9 @@ judge: ## the test server judged by the providers' own clients from PyPI
 
 real: ## the extension with servers that nobody here wrote: llama.cpp's, and a LiteLLM proxy
 	@scripts/real.sh
+
+clients: ## the programs of docs/clients.md, in SQL, Python, JavaScript and Rust
+	@scripts/clients.sh
 
 bench-core: ## instructions that the hot paths outside of Postgres take, counted by valgrind
 	@scripts/bench-core.sh

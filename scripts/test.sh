@@ -4,6 +4,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
 . "$ROOT/scripts/lib/stage.sh"
 . "$ROOT/scripts/lib/checks.sh"
+. "$ROOT/scripts/lib/apt.sh"
+. "$ROOT/scripts/lib/clients.sh"
 
 say "autoembed on PostgreSQL $("$PG_CONFIG" --version | cut -d' ' -f2), logs in $LOGS"
 private_server
@@ -17,8 +19,10 @@ keep_test_build
 stage "build and install" install_private
 if [ "$(uname -s)" = Linux ]; then stage "packages" env VERBOSE=1 "$ROOT/scripts/package.sh" --built "$TARGET/release/autoembed-pg$PG"; fi
 printf 'export PG_CONFIG=%q TEST_BUILD_PG_CONFIG=%q\n' "$PRIVATE_PG_CONFIG" "$TEST_BUILD_PG_CONFIG" >"$LOGS/servers.env"
+clients_stages
 test_stage "tests through SQL" scenarios
 say_failed_once
+if [ -n "$CLIENTS_NOT_RUN" ]; then warn "not run: $CLIENTS_NOT_RUN"; fi
 for other in ${PG_ALSO-}; do
   if [ "$other" = "$PG" ]; then continue; fi
   older=

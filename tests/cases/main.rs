@@ -22,6 +22,7 @@ mod chunks_changed;
 mod chunks_found;
 mod chunks_kept;
 mod chunks_together;
+mod clients;
 mod crowd;
 mod decoys;
 mod docs;
