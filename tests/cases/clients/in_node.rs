@@ -1,6 +1,6 @@
 //! node-postgres and Drizzle: with the versions of examples/clients/node/package-lock.json.
 
-use super::{APP, FOUND, HINT, MESSAGE, OWNER, Scene, examples, prepared, run, run_told};
+use super::{APP, FOUND, HINT, MESSAGE, OWNER, Scene, examples, prepared, run};
 use std::path::{Path, PathBuf};
 
 /// A folder with the programs and the packages that they import, as `npm ci` in examples/clients/node would leave it.
@@ -41,9 +41,11 @@ fn copy(from: &Path, to: &Path) {
 fn pg() {
     let (mut scene, project) = (Scene::with_messages(), Project::new());
     let program = project.file("pg_listen.mjs");
-    assert_eq!(run_told(scene.program(&project.node, APP).arg(&program)), FOUND);
+    let mut listen = scene.program(&project.node, APP);
+    assert_eq!(scene.run_told(listen.arg(&program)), FOUND);
     scene.cleared();
-    assert_eq!(run_told(scene.program_by_url(&project.node, APP, "postgresql").arg(&program)), FOUND);
+    let mut listen = scene.program_by_url(&project.node, APP, "postgresql");
+    assert_eq!(scene.run_told(listen.arg(&program)), FOUND);
     scene.cleared();
     let wanted: String = ["pg", "Drizzle"].iter().map(|client| format!("{client}|42703|{MESSAGE}|{HINT}\n")).collect();
     assert_eq!(run(scene.program(&project.node, APP).arg(project.file("errors.mjs"))), wanted);

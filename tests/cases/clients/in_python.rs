@@ -1,6 +1,6 @@
 //! psycopg, SQLAlchemy with Alembic, Django: with the versions of examples/clients/python/requirements.txt.
 
-use super::{APP, FOUND, HINT, MESSAGE, OWNER, Scene, examples, prepared, run, run_told};
+use super::{APP, FOUND, HINT, MESSAGE, OWNER, Scene, examples, prepared, run};
 use std::process::Command;
 
 impl Scene {
@@ -25,11 +25,13 @@ fn python(mut command: Command, arguments: &[&str]) -> Command {
 #[ignore = "needs what `make clients` prepares"]
 fn psycopg() {
     let mut scene = Scene::with_messages();
-    assert_eq!(run_told(&mut scene.python(APP, &["psycopg_listen.py"])), FOUND);
+    let mut listen = scene.python(APP, &["psycopg_listen.py"]);
+    assert_eq!(scene.run_told(&mut listen), FOUND);
     let printed = run(&mut scene.python(APP, &["vectors.py"]));
     assert_eq!(printed, "256 numbers\n0.40 my parcel never arrived\n0.24 where is my package?\n");
     scene.cleared();
-    assert_eq!(run_told(&mut scene.python_by_url(APP, "postgresql", &["psycopg_listen.py"])), FOUND);
+    let mut listen = scene.python_by_url(APP, "postgresql", &["psycopg_listen.py"]);
+    assert_eq!(scene.run_told(&mut listen), FOUND);
     assert_eq!(run(&mut scene.python_by_url(APP, "postgresql", &["vectors.py"])), printed);
     scene.cleared();
 }
@@ -98,8 +100,8 @@ fn django() {
 #[ignore = "needs what `make clients` prepares"]
 fn errors() {
     let scene = Scene::with_messages();
-    let printed =
-        run(&mut scene.python(APP, &["../../../tests/clients/errors.py"]).env("PYTHONPATH", examples().join("python")));
+    let mut errors = scene.python(APP, &["../../../tests/clients/errors.py"]);
+    let printed = run(errors.env("PYTHONPATH", examples().join("python")));
     let wanted: String =
         ["psycopg", "SQLAlchemy", "Django"].iter().map(|client| format!("{client}|42703|{MESSAGE}|{HINT}\n")).collect();
     assert_eq!(printed, wanted);
