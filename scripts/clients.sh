@@ -7,8 +7,8 @@ for part in stage checks apt clients; do
 done
 
 # Here they are what was asked for, so nothing is left out.
-ensure_python || die "python3 is missing" "install Python 3.10 or later with venv (packages on Debian and Ubuntu: python3 python3-venv)"
-ensure_node || die "node is missing" "install Node 18 or later with npm (packages on Debian and Ubuntu: nodejs npm)"
+ensure_python || die "python3 is missing or too old" "install Python 3.11 or later with venv (packages on Debian and Ubuntu: python3 python3-venv)"
+ensure_node || die "node is missing or too old" "install Node 18 or later with npm (packages on Debian and Ubuntu: nodejs npm)"
 private_server
 stage "build and install" install_private
 test_stage "clients in SQL and Rust" env PG_CONFIG="$PRIVATE_PG_CONFIG" cargo test -p autoembed-tests --test cases -- clients::

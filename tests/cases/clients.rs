@@ -93,7 +93,7 @@ impl Scene {
         let after = "SELECT extract(epoch FROM clock_timestamp() - max(at))::real FROM autoembed.requests";
         let after: f64 = self.site.db.text(after).parse().unwrap();
         println!("{:?}: {took:?}, ended {after} s after the vectors were written", command.get_program());
-        assert!(took > Duration::from_millis(900) && after < 7.0, "{took:?}, {after} s after the vectors");
+        assert!(took > Duration::from_millis(500) && after < 7.0, "{took:?}, {after} s after the vectors");
         printed
     }
 
@@ -195,7 +195,9 @@ fn what_an_application_may_wait_for() {
     app.run("INSERT INTO messages (customer, content) VALUES ('ann', 'my parcel never arrived')");
     app.error("SELECT autoembed.wait('messages')").assert("42501", "must be owner of table messages");
     app.until("SELECT state FROM autoembed.job_status('messages', '1')", "embedded", PATIENCE);
-    assert!(scene.owner().yes("SELECT autoembed.wait('messages')"));
+    // The table's name as a parameter.
+    let waited = scene.owner().query_one("SELECT autoembed.wait($1::text::regclass)", &[&"messages"]).unwrap();
+    assert!(waited.get::<_, bool>(0));
     // In the transaction that wrote the row there is nothing to wait for, but the row can be embedded there.
     let mut owner = scene.owner();
     owner.run("BEGIN; INSERT INTO messages (customer, content) VALUES ('ann', 'the train is late')");
@@ -217,9 +219,14 @@ fn prepared_statements_name_their_columns() {
         assert!(owner.query(statement, &[]).unwrap().is_empty());
     }
     scene.owner().run("SELECT autoembed.enable('notes', 'body')");
-    let error = owner.query(&all, &[]).unwrap_err();
-    let server = error.as_db_error().unwrap();
-    assert_eq!((server.code().code(), server.message()), ("0A000", "cached plan must not change result type"));
+    // Each time, until it is prepared anew.
+    for _ in 0..2 {
+        let error = owner.query(&all, &[]).unwrap_err();
+        let server = error.as_db_error().unwrap();
+        assert_eq!((server.code().code(), server.message()), ("0A000", "cached plan must not change result type"));
+    }
+    let anew = owner.prepare("SELECT * FROM notes").unwrap();
+    assert_eq!(anew.columns().len(), 3);
     assert!(owner.query(&named, &[]).unwrap().is_empty());
     let search = owner.prepare("SELECT id FROM similar_notes($1, k => $2)").unwrap();
     assert!(owner.query(&search, &[&"x y z", &3]).unwrap().is_empty());

@@ -18,7 +18,7 @@ fn files(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         // What npm, Python and cargo leave behind them.
-        if ["node_modules", "__pycache__", "target", "Cargo.lock"].iter().any(|left| name == *left) {
+        if ["node_modules", "__pycache__", ".venv", "target", "Cargo.lock"].iter().any(|left| name == *left) {
             continue;
         }
         if path.is_dir() {
