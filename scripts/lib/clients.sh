@@ -40,7 +40,7 @@ prepare_python() {
   mkdir -p "$CLIENTS"
   python3 -m venv "$CLIENTS/python" || die "python3 cannot make an environment of its own" "on Debian and Ubuntu: install python3-venv"
   "$CLIENTS/python/bin/pip" install --disable-pip-version-check --only-binary :all: --requirement "$CLIENT_SOURCES/python/requirements.txt" ||
-    die "the clients for Python could not be installed" "they come from PyPI, or from the index that pip is configured for"
+    die "the clients for Python could not be installed" "they come from PyPI, or from the index that pip is configured for; WITHOUT_CLIENTS=1 leaves them out"
   printf '%s\n' "$wanted" >"$list"
 }
 
@@ -52,7 +52,7 @@ prepare_node() {
     mkdir -p "$CLIENTS/node"
     cp "$CLIENT_SOURCES/node/package.json" "$CLIENT_SOURCES/node/package-lock.json" "$CLIENTS/node/"
     npm --prefix "$CLIENTS/node" ci --ignore-scripts --no-audit --no-fund ||
-      die "the clients for Node could not be installed" "they come from the registry that npm is configured for"
+      die "the clients for Node could not be installed" "they come from the registry that npm is configured for; WITHOUT_CLIENTS=1 leaves them out"
     printf '%s\n' "$wanted" >"$list"
   fi
   # The interpreter itself, not a version manager's stand-in for it.
@@ -68,24 +68,28 @@ client_scenarios() {
 # What was left out, for the last line of a run.
 CLIENTS_NOT_RUN=
 
-# without_client LANGUAGE WANTED
+# without_client LANGUAGE WHY
 without_client() {
-  warn "the clients in $1 are NOT run: there is no $2, and none to be had through apt"
+  warn "the clients in $1 are NOT run: $2"
   CLIENTS_NOT_RUN+="${CLIENTS_NOT_RUN:+, }clients in $1"
 }
 
-# The scenarios that can be run here, a stage a language; the others are named, and count as not run.
+# The scenarios that can be run here, a stage a language; the others are named, and count as not run. WITHOUT_CLIENTS=1: none.
 clients_stages() {
+  if [ "${WITHOUT_CLIENTS:-0}" != 0 ]; then
+    without_client "Python and JavaScript" "WITHOUT_CLIENTS is set"
+    return
+  fi
   if ensure_python; then
     stage "packages for Python" prepare_python
     test_stage "clients in Python" client_scenarios python
   else
-    without_client Python "python3 of 3.11 or later with venv"
+    without_client Python "there is no python3 of 3.11 or later with venv, and none to be had through apt"
   fi
   if ensure_node; then
     stage "packages for JavaScript" prepare_node
     test_stage "clients in JavaScript" client_scenarios node
   else
-    without_client JavaScript "node of 18 or later with npm"
+    without_client JavaScript "there is no node of 18 or later with npm, and none to be had through apt"
   fi
 }
