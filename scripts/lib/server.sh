@@ -30,16 +30,17 @@ private_server() {
   link_extension vector
 }
 
-# One that was built into the cache lies in somebody's home, which the server's user may not enter: nothing is linked there.
-is_built() { case $PG_CONFIG in "$CACHE"/*) return 0 ;; *) return 1 ;; esac }
+# A server of our own (built.sh, wheel.sh) lies in somebody's home, which the server's user may not enter: nothing is linked there.
+is_own_server() { case $PG_CONFIG in "$CACHE"/pg[0-9]*/* | "$CACHE"/wheel-pg[0-9]*/*) return 0 ;; *) return 1 ;; esac }
 
 copy_server() {
   local prefix=$1 share lib option
   share=$("$PG_CONFIG" --sharedir)
   lib=$("$PG_CONFIG" --pkglibdir)
-  if is_built; then
+  if is_own_server; then
+    local inside=${PG_CONFIG#"$CACHE"/}
     mkdir -p "$prefix$CACHE"
-    cp -a "$CACHE/pg$PG" "$prefix$CACHE/"
+    cp -a "$CACHE/${inside%%/*}" "$prefix$CACHE/"
   else
     link_server "$prefix" "$share" "$lib"
   fi
@@ -78,7 +79,7 @@ link_extension() {
   for dir in "$("$PG_CONFIG" --sharedir)/extension" "$("$PG_CONFIG" --pkglibdir)"; do
     for entry in "$dir/$name"[-.]*; do
       if [ ! -e "$entry" ]; then continue; fi
-      if is_built; then cp -u "$entry" "$prefix$entry"; else ln -sfn "$entry" "$prefix$entry"; fi
+      if is_own_server; then cp -u "$entry" "$prefix$entry"; else ln -sfn "$entry" "$prefix$entry"; fi
     done
   done
 }
