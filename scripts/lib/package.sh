@@ -19,25 +19,35 @@ commit_time() {
 # own folders lie. Nothing of the server is among them, so that crates which do not see it are compiled once for all versions.
 # Prints "FROM=TO" a line; a folder whose name has a space cannot be told to cargo, and stays.
 path_names() {
-  local cargo_home=${CARGO_HOME:-$HOME/.cargo} sysroot registry
-  sysroot=$(rustc --print sysroot)
+  local cargo_home=${CARGO_HOME:-$HOME/.cargo} registry
   {
-    printf '%s=/autoembed\n' "$ROOT"
-    printf '%s=/target\n' "${CARGO_TARGET_DIR:-$ROOT/target}"
-    printf '%s=/cargo\n' "$cargo_home"
+    path_name "$ROOT" /autoembed
+    path_name "${CARGO_TARGET_DIR:-$ROOT/target}" /target
+    path_name "$cargo_home" /cargo
     # The folder of a registry bears a hash of the registry's address, which a mirror has another of.
     for registry in "$cargo_home"/registry/src/*/; do
-      if [ -d "$registry" ]; then printf '%s=/crates\n' "${registry%/}"; fi
+      if [ -d "$registry" ]; then path_name "${registry%/}" /crates; fi
     done
-    printf '%s=/rust\n' "$sysroot"
+    path_name "$(rustc --print sysroot)" /rust
   } | grep -v ' '
+}
+
+# Compilers name sources by the path that they are given, and their own folder by where it really is.
+path_name() {
+  local real
+  real=$(cd "$1" 2>/dev/null && pwd -P) || real=$1
+  printf '%s=%s\n' "$real" "$2"
+  if [ "$real" != "$1" ]; then printf '%s=%s\n' "$1" "$2"; fi
 }
 
 # Runs a command with cargo and the C compiler told of those names. Not through RUSTFLAGS, which would put the flags of
 # .cargo/config.toml and of cargo-pgrx out of force.
 with_path_names() {
-  local triple rust=() c=() name
+  local triple rust=() c=() name headers
   triple=$(rustc -vV | sed -n 's/^host: //p')
+  # Of a server elsewhere, the paths of headers become those of Debian. Only the C compiler is told: crates without C need not be compiled again.
+  headers=$("$PG_CONFIG" --includedir-server)
+  case $headers in /usr/include/* | *' '*) ;; *) c+=("-ffile-prefix-map=$headers=/usr/include/postgresql/$PG/server") ;; esac
   while IFS= read -r name; do
     rust+=("--remap-path-prefix=$name")
     c+=("-ffile-prefix-map=$name")

@@ -28,8 +28,11 @@ $difference"
 
 # The library bears no path of this machine, no symbols that only debuggers read, and needs no library but the C compiler's.
 check_library() {
-  local file=$1 place needed
-  for place in "$ROOT/" "$TARGET/" "${CARGO_HOME:-$HOME/.cargo}/" "$(rustc --print sysroot)/" "$HOME/"; do
+  local file=$1 place places needed
+  places=("$ROOT/" "$TARGET/" "${CARGO_HOME:-$HOME/.cargo}/" "$(rustc --print sysroot)/" "$HOME/")
+  place=$("$PG_CONFIG" --includedir-server)
+  case $place in /usr/include/*) ;; *) places+=("$place/") ;; esac
+  for place in "${places[@]}"; do
     if LC_ALL=C grep -aqF "$place" "$file"; then fault "$(basename "$file") bears the path $place"; fi
   done
   needed=$(LC_ALL=C readelf -dW "$file" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | grep -vE '^(libc|libm|libgcc_s|libdl|libpthread|librt|ld-linux[a-z0-9-]*)\.so\.[0-9]+$') || true
