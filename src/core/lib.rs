@@ -13,6 +13,7 @@
 //! - [`chunk`]: where long texts are cut into pieces.
 //! - [`record`]: what is kept of each vector, to find those whose text has changed unseen.
 //! - [`fusion`]: what a match of words is worth beside a similarity, in hybrid searches.
+//! - [`report`]: the page that shows all of it.
 //! - [`hash`], [`host`], [`key`], [`secret`]: small things that must be exactly right.
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ pub mod provider;
 pub mod rate;
 pub mod record;
 mod redact;
+pub mod report;
 pub mod retry;
 pub mod secret;
 pub mod speed;
