@@ -277,4 +277,11 @@ $$;
 COMMENT ON FUNCTION autoembed.stats(interval) IS
     'What embedding has done and cost for each table and model in the time given, as far back as autoembed.request_retention reaches: rows, requests, tokens, US dollars, errors (error_rate: of the requests), milliseconds of requests that were answered, texts that were not sent because their vector was remembered.';
 
+CREATE FUNCTION autoembed.report(since interval DEFAULT '1 day')
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000
+SET search_path = pg_catalog, pg_temp SET jit = off
+AS 'MODULE_PATHNAME', 'report_wrapper';
+COMMENT ON FUNCTION autoembed.report(interval) IS
+    'A page of HTML that needs nothing else: throughput, latencies, errors, backlog and cost over the time given, and how things are now; what the views show the caller. As psql -Atc "SELECT autoembed.report()" > report.html.';
+
 GRANT SELECT ON autoembed.status, autoembed.progress, autoembed.failed_jobs, autoembed.workers, autoembed.requests TO PUBLIC;

@@ -4,8 +4,9 @@ use crate::pg::error::or_raise;
 use crate::pg::ffi::types::Name;
 use crate::pg::{
     builds, health as state_of_health, job_status as row, notify as notifications, queue_counts as counts,
+    report as report_page,
 };
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 
@@ -48,6 +49,11 @@ fn job_status(
         message,
         hint,
     ))
+}
+
+#[pg_extern(sql = false)]
+fn report(since: Interval) -> String {
+    or_raise(report_page::of(since))
 }
 
 #[pg_extern(sql = false)]

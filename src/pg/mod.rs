@@ -31,6 +31,7 @@ pub mod queue_counts;
 pub mod reconcile;
 pub mod record;
 pub mod repair;
+pub mod report;
 pub mod row_key;
 pub mod search;
 pub mod settings;

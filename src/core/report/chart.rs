@@ -14,6 +14,9 @@ const BOTTOM: f64 = 24.0;
 /// Marks on the axis of time.
 const MARKS: usize = 6;
 
+/// Things that are told of where one points.
+const MOST_TOLD: usize = 3;
+
 /// The colour of what has none of its own.
 pub(super) const OTHERS: usize = 6;
 
@@ -189,19 +192,25 @@ impl Chart<'_> {
         }
     }
 
-    /// The values of one part of the time in words.
+    /// The values of one part of the time in words: of many, the sum and the greatest.
     fn told(&self, part: usize) -> Option<String> {
-        let known: Vec<(&Series, f64)> = self
+        let mut known: Vec<(&Series, f64)> = self
             .series
             .iter()
             .filter_map(|s| Some((s, s.values[part]?)))
             .filter(|(_, value)| self.kind == Kind::Lines || *value > 0.0)
             .collect();
-        let one = |(series, value): &(&Series, f64)| match self.series.len() {
+        let mut words = Vec::new();
+        if known.len() > MOST_TOLD {
+            words.push(format!("all {}", (self.write)(known.iter().map(|(_, value)| value).sum())));
+            known.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+            known.truncate(MOST_TOLD);
+        }
+        words.extend(known.iter().map(|(series, value)| match self.series.len() {
             1 => (self.write)(*value),
             _ => format!("{} {}", series.name, (self.write)(*value)),
-        };
-        (!known.is_empty()).then(|| known.iter().map(one).collect::<Vec<_>>().join("; "))
+        }));
+        (!words.is_empty()).then(|| words.join("; "))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod chart;
 mod charts;
+mod classes;
 pub mod format;
 mod now;
 mod period;
@@ -16,6 +17,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use classes::{CLASSES, Classes};
 pub use period::part_seconds;
 
 use format::{ascii, escape};

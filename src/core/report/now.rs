@@ -66,7 +66,7 @@ pub(super) fn overview(html: &mut String, report: &Report) {
     html.push_str("<dl class=\"tiles\">");
     let sum = |of: fn(&Table) -> Option<i64>| {
         let known: Vec<i64> = report.tables.iter().filter_map(of).collect();
-        if known.is_empty() { "-".to_string() } else { count(known.iter().sum()) }
+        if known.is_empty() { "-".to_string() } else { fitting(known.iter().sum()) }
     };
     let oldest = report.tables.iter().filter_map(|t| t.oldest).reduce(f64::max);
     let of_points = |of: fn(&super::Point) -> i64| report.points.iter().map(of).sum::<i64>();
@@ -78,10 +78,10 @@ pub(super) fn overview(html: &mut String, report: &Report) {
         ("waiting now", sum(|t| t.pending), oldest.map_or(String::new(), |s| format!("the oldest for {}", seconds(s)))),
         ("in a worker's hand", sum(|t| t.in_flight), format!("{} rows/s in the last minute", number(rate))),
         ("failed, kept for you", sum(|t| t.failed), "rows given up".to_string()),
-        ("rows embedded", count(of_points(|p| p.rows)), format!("by {}", plural(requests, "request", "requests"))),
+        ("rows embedded", fitting(of_points(|p| p.rows)), format!("by {}", plural(requests, "request", "requests"))),
         ("requests failed", percent(failed, requests), count(failed)),
         ("slowest p95", slowest.map_or("-".to_string(), millis), "of a request".to_string()),
-        ("tokens", short(of_points(|p| p.tokens) as f64), dollars(report.points.iter().map(|p| p.cost).sum())),
+        ("tokens", fitting(of_points(|p| p.tokens)), dollars(report.points.iter().map(|p| p.cost).sum())),
         ("texts remembered", percent(cached, inputs + cached), format!("{} not sent", count(cached))),
     ];
     for (name, value, more) in tiles {
@@ -93,6 +93,11 @@ pub(super) fn overview(html: &mut String, report: &Report) {
         );
     }
     html.push_str("</dl></section>\n");
+}
+
+/// A number that has room in a tile.
+fn fitting(n: i64) -> String {
+    if n < 1_000_000 { count(n) } else { short(n as f64) }
 }
 
 fn verdict(html: &mut String, report: &Report) {

@@ -21,7 +21,7 @@ pub(super) fn all(html: &mut String, report: &Report) {
     let mut order: Vec<usize> = (0..report.tables.len()).collect();
     let rows = |i: &usize| of_table(report, *i).map(|p| p.rows).sum::<i64>();
     order.sort_by_key(|i| (Mood::of(&report.tables[*i].state), -rows(i), *i));
-    html.push_str("<section><h2>Tables</h2>\n<div class=\"tables\">\n");
+    html.push_str("<section><h2>Tables</h2>\n<p>Beside each small picture is the greatest value in it.</p><div class=\"tables\">\n");
     order.iter().take(MOST_TABLES).for_each(|i| one(html, report, *i));
     html.push_str("</div>\n");
     if order.len() > MOST_TABLES {
@@ -87,27 +87,28 @@ fn sparks(html: &mut String, report: &Report, i: usize) {
     let n = report.period.parts.len();
     let is_few = report.tables.len() <= FEW;
     let room = if is_few { 48 } else { 24 };
-    let series = |colour: usize, of: &dyn Fn(&Point) -> Option<f64>| {
+    // During a change there are two models in one part.
+    let series = |colour: usize, both: fn(f64, f64) -> f64, of: &dyn Fn(&Point) -> Option<f64>| {
         let mut values: Vec<Option<f64>> = vec![None; n];
         for point in of_table(report, i) {
             if let Some(value) = values.get_mut(point.part) {
-                // Two models in one part: during a change.
-                *value = (*value).into_iter().chain(of(point)).reduce(f64::max);
+                *value = (*value).into_iter().chain(of(point)).reduce(both);
             }
         }
         Series { name: String::new(), colour, values }
     };
+    let sum = |a: f64, b: f64| a + b;
     html.push_str("<div class=\"sparks\">");
-    let rate = series(0, &|p| Some(p.rows as f64 / length(report, p.part)));
+    let rate = series(0, sum, &|p| Some(p.rows as f64 / length(report, p.part)));
     spark(html, "rows/s", &rate, room, number);
     let waiting = Series { name: String::new(), colour: 3, values: backlog(report, i) };
     spark(html, "waiting", &waiting, room, |n| count(n.round() as i64));
     if is_few {
-        spark(html, "p95", &series(1, &|p| p.p95), room, millis);
-        spark(html, "waited", &series(4, &|p| p.waited), room, millis);
+        spark(html, "p95", &series(1, f64::max, &|p| p.p95), room, millis);
+        spark(html, "waited", &series(4, f64::max, &|p| p.waited), room, millis);
     }
     if of_table(report, i).any(|p| p.errors > 0) {
-        spark(html, "errors", &series(5, &|p| Some(p.errors as f64)), room, |n| count(n.round() as i64));
+        spark(html, "errors", &series(5, sum, &|p| Some(p.errors as f64)), room, |n| count(n.round() as i64));
     }
     html.push_str("</div>");
 }

@@ -228,6 +228,23 @@ fn a_backlog_lasts_until_it_is_counted_again() {
 }
 
 #[test]
+fn quantiles_are_near_the_true_ones() {
+    let class = |value: f64| (value.ln() * CLASSES).floor() as i32;
+    for n in [1, 2, 20, 1000, 54_321] {
+        let mut classes = Classes::default();
+        let mut values: Vec<f64> = (0..n).map(|i| 0.7 + f64::from(i * 7919 % n) * 1.3).collect();
+        values.iter().for_each(|value| classes.add(class(*value), 1));
+        values.sort_by(f64::total_cmp);
+        let found = classes.quantiles([0.0, 0.5, 0.95, 1.0]).unwrap();
+        for (share, found) in [0.0, 0.5, 0.95, 1.0].into_iter().zip(found) {
+            let wanted = values[((share * f64::from(n)).ceil() as usize).max(1) - 1];
+            assert!((found / wanted - 1.0).abs() < 0.017, "{share} of {n}: {found}, not {wanted}");
+        }
+    }
+    assert!(Classes::default().quantiles([0.5]).is_none());
+}
+
+#[test]
 fn parts_fit_the_clock() {
     for (all, part) in [
         (0.5, 1.0),
