@@ -60,7 +60,9 @@ fn g40_operators_made_beforehand() {
     site.create_model("stub", "max_batch_inputs => 5");
     site.messages("");
     let look = |site: &mut Site| {
-        for view in ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()"] {
+        for view in
+            ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()", "report()"]
+        {
             site.db.rows(&format!("SELECT * FROM autoembed.{view}"));
         }
     };
@@ -153,7 +155,9 @@ fn g40_an_operator_for_every_pair_of_types() {
             assert!(!caller.rows(&format!("SELECT * FROM similar_{table}('four'{arguments})")).is_empty());
             caller.rows(&format!("SELECT * FROM similar_{table}_to(2{arguments})"));
         }
-        for view in ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()"] {
+        for view in
+            ["status", "progress", "failed_jobs", "workers", "requests", "models", "stats()", "health()", "report()"]
+        {
             caller.rows(&format!("SELECT * FROM autoembed.{view}"));
         }
         for call in [

@@ -5,7 +5,7 @@ use autoembed_tests::site::PATIENCE;
 use autoembed_tests::{Cluster, Db, Site};
 
 /// Functions that PUBLIC may execute, each with what it looks at itself.
-const FOR_EVERYBODY: [(&str, &str); 32] = [
+const FOR_EVERYBODY: [(&str, &str); 33] = [
     ("backfill", "owner"),
     ("clear_vector", "trigger"),
     ("disable", "owner"),
@@ -26,6 +26,7 @@ const FOR_EVERYBODY: [(&str, &str); 32] = [
     ("queue_change", "trigger"),
     ("queue_counts", "reader"),
     ("reconcile", "owner"),
+    ("report", "reader"),
     ("resume", "owner"),
     ("retry_failed", "owner"),
     ("row_search_statement", "reader"),

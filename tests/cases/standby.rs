@@ -46,6 +46,8 @@ fn standby_and_promotion(preload: bool) {
         )
     );
     assert_eq!(db.int("SELECT rows FROM autoembed.stats()"), 50);
+    let page = db.text("SELECT autoembed.report()");
+    assert!(page.contains("on a standby") && page.contains("50 rows in all"), "{page}");
     assert_eq!(db.int("SELECT count(*) FROM autoembed.progress"), 0);
     db.error("INSERT INTO messages (content) VALUES ('new')");
     db.error("SELECT autoembed.backfill('messages')");

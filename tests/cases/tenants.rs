@@ -9,7 +9,7 @@ use autoembed_tests::{Db, Site};
 const SECRET: &str = "zanzibar";
 
 /// What blue calls, by the function's name; `$id` is the vectorizer's number. A function that is not here fails the test.
-const CALLS: [(&str, &[&str]); 37] = [
+const CALLS: [(&str, &[&str]); 38] = [
     ("backfill", &["backfill('notes')", "backfill('private')"]),
     ("clear_vector", &["clear_vector()"]),
     ("create_model", &["create_model('x', 'openai', 3)"]),
@@ -48,6 +48,7 @@ const CALLS: [(&str, &[&str]); 37] = [
     ("queue_change", &["queue_change()"]),
     ("queue_counts", &["queue_counts()"]),
     ("reconcile", &["reconcile('notes')", "reconcile('private')"]),
+    ("report", &["report()", "report('10 years')"]),
     ("resume", &["resume('notes')"]),
     ("retry_failed", &["retry_failed('notes')", "retry_failed()"]),
     (

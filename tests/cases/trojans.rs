@@ -355,7 +355,7 @@ fn g07_no_code_gets_into_a_superusers_session() {
         root.run(&format!(
             "{queue}; SELECT autoembed.embed_pending('public.{table}'); SELECT autoembed.notify('public.{table}')"
         ));
-        root.run("SELECT autoembed.health(), autoembed.stats(); SELECT * FROM autoembed.progress, autoembed.status");
+        root.run("SELECT autoembed.health(), autoembed.stats(), autoembed.report(); SELECT * FROM autoembed.progress, autoembed.status");
         root.run(&format!(
             "SELECT autoembed.estimate_cost('public.{table}'); SELECT autoembed.set_model('public.{table}', 'builtin')"
         ));
