@@ -344,7 +344,7 @@ fn g34_a_dump_of_an_earlier_version() {
 fn g34_pg_upgrade_of_an_earlier_version() {
     for from in earlier_versions() {
         let mut scene = Scene::new(&from);
-        let _ = scene.site.cluster.upgrade();
+        let _ = scene.site.cluster.upgrade(None);
         scene.site.reconnect();
         let mut db = scene.site.session();
         assert_eq!(version(&mut db), from);
