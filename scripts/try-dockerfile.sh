@@ -49,9 +49,8 @@ rust_image() {
   mkdir -p "$to/rustup" "$to/cargo/bin"
   cp -a "$(dirname "$toolchain")/../settings.toml" "$to/rustup/"
   mkdir "$to/rustup/toolchains"
-  cp -a "$toolchain" "$to/rustup/toolchains/"
-  rm -rf "$to/rustup/toolchains"/*/share/doc/rust/html
-  cp -a "${CARGO_HOME:-$HOME/.cargo}/bin"/{rustup,cargo,rustc} "$to/cargo/bin/"
+  tar -C "$(dirname "$toolchain")" --exclude=share/doc/rust/html -cf - "$(basename "$toolchain")" | tar -C "$to/rustup/toolchains" -xf -
+  cp -a "${CARGO_HOME:-$HOME/.cargo}/bin"/{rustup,cargo,rustc,rustfmt} "$to/cargo/bin/"
   if [ -n "${QUICK-}" ]; then cp "$CACHE"/tools/pgrx-*/bin/cargo-pgrx "$to/cargo/bin/"; fi
   if [ -d "${CARGO_HOME:-$HOME/.cargo}/registry" ]; then cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$to/cargo/"; fi
 }

@@ -4,6 +4,8 @@
 ensure_rust() {
   if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
   have cargo || die "cargo is missing" "install Rust: https://rustup.rs"
+  # pgrx formats the bindings to the server that it makes. The program may be there without being installed: rustup's stand-in.
+  rustfmt --version >/dev/null 2>&1 || die "rustfmt is missing" "run: rustup component add rustfmt"
 }
 
 # bindgen loads libclang at build time, and reads the compiler's own headers through it.
