@@ -173,22 +173,23 @@ impl Chart<'_> {
 
     fn lines(&self, html: &mut String, x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64) {
         for series in &self.series {
-            let mut path = String::new();
-            let mut is_drawing = false;
+            let (mut path, mut dots) = (String::new(), String::new());
+            let known = |part: Option<usize>| part.and_then(|part| series.values.get(part).copied().flatten());
             for (part, value) in series.values.iter().enumerate() {
-                match value {
-                    // A line of no length is a dot, where its neighbours are not known.
-                    Some(value) if !is_drawing => {
-                        let _ = write!(path, "M{} {}h0", short(x(part)), short(y(*value)));
-                    }
-                    Some(value) => {
-                        let _ = write!(path, "L{} {}", short(x(part)), short(y(*value)));
-                    }
-                    None => {}
+                let Some(value) = value else { continue };
+                let (at, high) = (short(x(part)), short(y(*value)));
+                let is_first = known(part.checked_sub(1)).is_none();
+                if is_first && known(Some(part + 1)).is_none() {
+                    let _ = write!(dots, "M{at} {high}h0");
+                } else {
+                    let _ = write!(path, "{}{at} {high}", if is_first { 'M' } else { 'L' });
                 }
-                is_drawing = value.is_some();
             }
-            let _ = write!(html, "<path class=\"line l{}\" d=\"{path}\"/>", series.colour);
+            for (class, path) in [("line", path), ("dots", dots)] {
+                if !path.is_empty() {
+                    let _ = write!(html, "<path class=\"{class} l{}\" d=\"{path}\"/>", series.colour);
+                }
+            }
         }
     }
 

@@ -166,11 +166,7 @@ fn tokens(report: &Report) -> Chart<'_> {
         is_whole: true,
         write: |n| count(n.round() as i64) + " tokens",
         mark: short,
-        empty: if report.points.is_empty() {
-            "No token was used in this time."
-        } else {
-            "No token was used: the built-in model has none."
-        },
+        empty: "No token was used in this time; the built-in model has none.",
     }
 }
 

@@ -109,6 +109,11 @@ fn verdict(html: &mut String, report: &Report) {
             said.push((Mood::Bad, format!("{} is {}", name_of(table), table.state)));
         }
     }
+    for table in &report.tables {
+        if let Some(what) = table.state.strip_prefix("active: ") {
+            said.push((Mood::Note, format!("{}: {what}", name_of(table))));
+        }
+    }
     if !has_worker && is_any_waiting && !report.about.is_standby {
         said.push((Mood::Bad, "Rows wait, and no worker serves this database".to_string()));
     }

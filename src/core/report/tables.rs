@@ -61,8 +61,8 @@ fn figures(html: &mut String, report: &Report, table: &Table, i: usize) {
         None => known(table.pending),
     };
     let rate = match (table.rate, table.eta) {
-        (Some(rate), Some(eta)) => format!("{} rows/s, done in {}", number(rate), seconds(eta)),
-        (Some(rate), None) => format!("{} rows/s", number(rate)),
+        (Some(rate), Some(eta)) if eta > 0.0 => format!("{} rows/s, done in {}", number(rate), seconds(eta)),
+        (Some(rate), _) => format!("{} rows/s", number(rate)),
         (None, _) => "-".to_string(),
     };
     let all = [

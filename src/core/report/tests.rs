@@ -179,6 +179,8 @@ fn what_is_wrong_is_said_first() {
     assert!(html.contains("3 rows were given up and wait for somebody"));
     let place = |text: &str| html.find(text).unwrap();
     assert!(place("<h3>public.table_2</h3>") < place("<h3>public.table_0</h3>"), "what needs somebody comes first");
+    report.tables[0].state = "active: waiting for the API, which answered: no".to_string();
+    assert!(page(&report).contains("public.table_0: waiting for the API, which answered: no"));
     // A standby has no worker, and needs none.
     report.about.is_standby = true;
     assert!(!page(&report).contains("no worker serves"));
