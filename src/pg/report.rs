@@ -175,11 +175,9 @@ fn times(range: [f64; 2], places: &Places, tables: &mut [Table], points: &mut [P
         "r.part, 2"
     );
     let range = args![range[0], range[1], CLASSES];
-    let (mut of_part, mut of_table, mut of_both): (
-        HashMap<usize, Classes>,
-        HashMap<usize, Classes>,
-        HashMap<(usize, usize), Classes>,
-    ) = Default::default();
+    let mut of_part: HashMap<usize, Classes> = HashMap::new();
+    let mut of_table: HashMap<usize, Classes> = HashMap::new();
+    let mut of_both: HashMap<(usize, usize), Classes> = HashMap::new();
     let answered = read(ANSWERED, range, |row| {
         let table = *places.get(&(text(row, 1), text(row, 2)))?;
         Some((table, part(row, 3)?, row.get::<i32>(4)?, row.get::<i64>(5)?))

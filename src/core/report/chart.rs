@@ -72,7 +72,7 @@ impl Chart<'_> {
             Kind::Levels | Kind::Lines => self.series.iter().all(|s| s.most().is_none()),
         };
         if is_empty || period.parts.is_empty() {
-            let _ = write!(html, "</figcaption><p class=\"empty\">{}</p></figure>\n", escape(self.empty));
+            let _ = writeln!(html, "</figcaption><p class=\"empty\">{}</p></figure>", escape(self.empty));
             return;
         }
         let _ = write!(html, "<p>{}</p></figcaption>", escape(&self.note));

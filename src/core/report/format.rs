@@ -60,7 +60,7 @@ pub(super) fn count(n: i64) -> String {
 /// With about three digits: 0.012, 1.2, 57, 1,234.
 pub(super) fn number(n: f64) -> String {
     match n.abs() {
-        a if a == 0.0 => "0".to_string(),
+        0.0 => "0".to_string(),
         a if a < 0.001 => "< 0.001".to_string(),
         a if a < 1.0 => trimmed(format!("{n:.3}")),
         a if a < 10.0 => trimmed(format!("{n:.2}")),
@@ -107,7 +107,7 @@ pub(super) fn millis(ms: f64) -> String {
 /// Milliseconds beside an axis: one number and one unit.
 pub(super) fn millis_marked(ms: f64) -> String {
     match ms {
-        ms if ms == 0.0 => "0".to_string(),
+        0.0 => "0".to_string(),
         ms if ms < 1000.0 => number(ms) + " ms",
         ms if ms < 10_000_000.0 => short(ms / 1000.0) + " s",
         ms => number(ms / 3_600_000.0) + " h",
@@ -133,7 +133,7 @@ pub(super) fn seconds(s: f64) -> String {
 /// US dollars.
 pub(super) fn dollars(cost: f64) -> String {
     match cost {
-        c if c == 0.0 => "$0".to_string(),
+        0.0 => "$0".to_string(),
         c if c < 0.000_001 => "< $0.000001".to_string(),
         c if c < 0.01 => format!("${}", trimmed(format!("{c:.6}"))),
         c if c < 1.0 => format!("${c:.4}"),

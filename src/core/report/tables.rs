@@ -25,7 +25,7 @@ pub(super) fn all(html: &mut String, report: &Report) {
     order.iter().take(MOST_TABLES).for_each(|i| one(html, report, *i));
     html.push_str("</div>\n");
     if order.len() > MOST_TABLES {
-        let _ = write!(html, "<p>And {} more: see autoembed.status.</p>\n", order.len() - MOST_TABLES);
+        let _ = writeln!(html, "<p>And {} more: see autoembed.status.</p>", order.len() - MOST_TABLES);
     }
     html.push_str("</section>\n");
 }
@@ -130,10 +130,10 @@ pub(super) fn progress(html: &mut String, report: &Report) {
         let told: Vec<String> =
             [shortened(&p.state, WORDS), rows, rate, eta].into_iter().filter(|part| !part.is_empty()).collect();
         let percent = p.percent.clamp(0.0, 100.0);
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<li><b>{}</b> {}<div class=\"bar\" role=\"progressbar\" aria-valuemin=\"0\" aria-valuemax=\"100\" aria-valuenow=\"{percent:.1}\" \
-             aria-label=\"{}\"><div style=\"width:{percent:.1}%\"></div><span>{percent:.1} %</span></div><small>{}</small></li>\n",
+             aria-label=\"{}\"><div style=\"width:{percent:.1}%\"></div><span>{percent:.1} %</span></div><small>{}</small></li>",
             escape(&p.table),
             escape(&p.kind),
             escape(&format!("{} of {}", p.kind, p.table)),
@@ -236,7 +236,7 @@ pub(super) fn workers(html: &mut String, report: &Report) {
         } else {
             "None: rows wait for one, or for autoembed.embed_pending()."
         };
-        let _ = write!(html, "<section><h2>Workers</h2><p class=\"empty\">{note}</p></section>\n");
+        let _ = writeln!(html, "<section><h2>Workers</h2><p class=\"empty\">{note}</p></section>");
         return;
     }
     let row = |w: &super::Worker| vec![w.kind.clone(), w.state.clone(), w.started.clone(), w.pid.to_string()];
