@@ -13,7 +13,7 @@ expected_share() {
   local version script
   version=$(package_version)
   printf '%s\n' extension/autoembed.control "extension/autoembed--$version.sql"
-  for script in "$ROOT"/sql/autoembed--*.sql; do
+  for script in "$ROOT"/sql/autoembed--*.sql "$ROOT"/sql/released/autoembed--*.sql; do
     if [ -e "$script" ]; then printf 'extension/%s\n' "$(basename "$script")"; fi
   done
   (cd "$ROOT/share/builtin" && find . -type f -printf 'autoembed/builtin/%P\n')

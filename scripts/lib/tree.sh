@@ -26,8 +26,8 @@ documents() {
   cp "$ROOT/README.md" "$ROOT/CONTRIBUTING.md" "$ROOT/CHANGELOG.md" "$ROOT/LICENSE" "$ROOT/META.json" "$out/"
   mkdir -p "$out/docs"
   cp "$ROOT"/docs/*.md "$out/docs/"
-  cp -R "$ROOT/docs/performance" "$ROOT/examples" "$out/docs/"
-  mv "$out/docs/examples" "$out/examples"
+  cp -R "$ROOT/docs/performance" "$ROOT/docs/how-it-works" "$out/docs/"
+  cp -R "$ROOT/examples" "$out/"
   "$ROOT/scripts/licences.py" --notices >"$out/THIRD-PARTY-NOTICES"
 }
 

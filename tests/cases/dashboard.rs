@@ -1,4 +1,4 @@
-//! What there is for Grafana in share/grafana: each query of it runs, by a role with the rights that the documentation names, and each
+//! What there is for Grafana in examples/grafana: each query of it runs, by a role with the rights that the documentation names, and each
 //! metric that a picture asks for is one that a query gives.
 
 use autoembed_stub::Fault;
@@ -8,9 +8,9 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use yaml_rust2::{Yaml, YamlLoader};
 
-const QUERIES: &str = include_str!("../../share/grafana/postgres_exporter.yaml");
-const OVER_PROMETHEUS: &str = include_str!("../../share/grafana/autoembed-prometheus.json");
-const OVER_POSTGRESQL: &str = include_str!("../../share/grafana/autoembed-postgresql.json");
+const QUERIES: &str = include_str!("../../examples/grafana/postgres_exporter.yaml");
+const OVER_PROMETHEUS: &str = include_str!("../../examples/grafana/autoembed-prometheus.json");
+const OVER_POSTGRESQL: &str = include_str!("../../examples/grafana/autoembed-postgresql.json");
 const PAGE: &str = include_str!("../../docs/watching.md");
 
 /// One query of the exporter.
