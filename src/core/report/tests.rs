@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 //! The page as a whole: what is in it, what never is, and how large it gets.
 
 use super::*;
