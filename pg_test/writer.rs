@@ -265,6 +265,18 @@ mod tests {
         assert_eq!(names(&write(&context, &row)), ["written"], "a new version in every index");
     }
 
+    /// Each row is a portion of its own here: the first one's trigger tells all of them to wait for the commit.
+    #[pg_test]
+    fn writer_fires_triggers_that_the_table_has_deferred() {
+        let context = six();
+        run(
+            "CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NEW; END $$;
+             CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON w DEFERRABLE INITIALLY IMMEDIATE FOR EACH ROW EXECUTE FUNCTION defer()",
+        );
+        let outcomes = write(&context, &[("1", Some("t1"), Some(&VECTOR)), ("2", Some("t2"), Some(&VECTOR))]);
+        assert_eq!(names(&outcomes), ["written", "written"]);
+    }
+
     /// A row of this very transaction is checked again by its foreign key: embed_pending() right after the INSERT.
     #[pg_test]
     fn writer_writes_into_tables_with_a_deferred_foreign_key() {

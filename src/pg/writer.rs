@@ -66,6 +66,12 @@ pub fn by_halves<E>(entries: &[E], once: &dyn Fn(&[E]) -> Vec<Outcome>) -> Vec<O
     }
 }
 
+/// Before each statement that writes vectors: a trigger that waits for the commit cannot be fired with the rights that they are written
+/// with, and code of the table, which the statement before has run, may have told its triggers to wait.
+pub fn fire_at_once() {
+    spi::planned("SET CONSTRAINTS ALL IMMEDIATE", &[], Mode::Write, |_| ());
+}
+
 /// Raises what keeps the table's owner from writing vectors; only planned, so that no trigger fires.
 pub fn may_write(target: &Target<'_>) {
     if let Some(chunks) = target.chunks {
@@ -209,6 +215,7 @@ fn put(
     let ordinals = Arg::new(rows.iter().map(|row| row.entry as i32).collect::<Vec<i32>>());
     let sql = statement(target, vectors.is_some());
     let read = |row: &spi::Row| row.or_default::<i32>(1);
+    fire_at_once();
     let written = while_writing(target.vectorizer.id, &keys, || {
         let is_one = is_by_place(target);
         let mut arguments = match is_one {

@@ -1,8 +1,8 @@
 //! embed_pending(): the work of the background worker, in a session and its transaction.
 
 use crate::pg::error::Result;
-use crate::pg::ffi::{process, rights, spi};
-use crate::pg::{error, settings, vectorizers, wake};
+use crate::pg::ffi::{process, rights};
+use crate::pg::{error, settings, vectorizers, wake, writer};
 use crate::worker::change;
 use crate::worker::engine::Engine;
 use pgrx::prelude::*;
@@ -33,8 +33,7 @@ pub fn embed_pending(source: Option<pg_sys::Oid>, max_rows: Option<i32>) -> Resu
             "Call it in a session, outside of triggers of enabled tables.",
         ));
     }
-    // A trigger that waits for the commit cannot be fired with the rights that vectors are written with.
-    spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]);
+    writer::fire_at_once();
     let own = || vectorizers::own_all(source).map(|all| all.into_iter().map(|v| v.id).collect::<HashSet<i32>>());
     change::in_session(&own()?);
     let scope = own()?;

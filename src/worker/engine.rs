@@ -6,11 +6,11 @@ use crate::pg::call::Called;
 use crate::pg::catalog::StoredModel;
 use crate::pg::ffi::catch::Caught;
 use crate::pg::ffi::process;
-use crate::pg::ffi::spi::{self, Mode};
 use crate::pg::notify;
 use crate::pg::queue::{BACKFILL, LIVE};
 use crate::pg::settings::Work;
 use crate::pg::usage;
+use crate::pg::writer;
 use crate::points;
 use crate::worker;
 use crate::worker::batch::{Batch, Item, merge, pack_items};
@@ -200,8 +200,7 @@ impl Engine {
             return Ok(notify::telling(body));
         }
         worker::transaction(|| {
-            // A trigger that waits for the commit would run outside the rights that it must run with.
-            spi::planned("SET CONSTRAINTS ALL IMMEDIATE", &[], Mode::Write, |_| ());
+            writer::fire_at_once();
             notify::telling(body)
         })
     }

@@ -8,7 +8,7 @@ use crate::pg::ffi::spi::{self, Arg, Mode};
 use crate::pg::ffi::types::{bytea_array, vector_array};
 use crate::pg::ident::{qualified, quote};
 use crate::pg::source::{Target, exist, hash_sql, key_arguments, key_condition, keys_from};
-use crate::pg::writer::{Outcome, by_halves};
+use crate::pg::writer::{Outcome, by_halves, fire_at_once};
 use autoembed_core::chunk::{Changes, New, Stored, changes};
 use autoembed_core::hash::text_hash;
 use std::ops::Range;
@@ -115,6 +115,7 @@ fn write_once(target: &Target<'_>, chunks: &ChunkTable, pgvector: &Pgvector, row
     let statements = Statements { target, chunks, pgvector, rows, work: &work };
     as_owner(target.table.owner, &target.vectorizer.input_path, || {
         statements.shift();
+        fire_at_once();
         statements.replace()
     });
     for place in statements.suppressed() {
