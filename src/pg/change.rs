@@ -208,7 +208,8 @@ pub fn cancel(table: &Table, change: &Change) {
 }
 
 fn drop_second(table: &Table, change: &Change) {
-    let column = catalog::vectorizer(change.id).and_then(|second| second.embedding);
+    // While the table's lock was waited for, the change may have been completed.
+    let column = snapshot::of_now(|| catalog::vectorizer(change.id)).and_then(|second| second.embedding);
     vectorizers::drop_triggers(table, change.id);
     vectorizers::remove(change.id);
     if let Some(column) = column {

@@ -43,6 +43,36 @@ fn embed_pending_completes_a_change() {
     assert_eq!((left(&mut site.db), site.db.int(INDEX)), (0, 1));
 }
 
+/// disable() waits for the table while another session completes the change.
+#[test]
+fn disabled_as_a_change_is_completed() {
+    let mut scene = Scene::with(Site::workerless().start(), 0);
+    scene.site.db.run("INSERT INTO messages (content) VALUES ('one'), ('two'), ('three')");
+    assert_eq!(scene.site.db.int("SELECT autoembed.embed_pending('messages')"), 3);
+    scene.change_to("next");
+    assert_eq!(scene.site.db.int("SELECT autoembed.embed_pending('messages')"), 3);
+    let mut owner = scene.site.session();
+    owner.run("BEGIN");
+    owner.int("SELECT autoembed.embed_pending('messages')");
+    assert_eq!(owner.text("SELECT model FROM autoembed.status"), "next");
+    let mut other = scene.site.session();
+    let disabled = std::thread::spawn(move || {
+        other.run("SELECT autoembed.disable('messages', drop_column => true)");
+    });
+    scene.site.db.until(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%autoembed.disable%'",
+        "1",
+        PATIENCE,
+    );
+    owner.run("COMMIT");
+    disabled.join().unwrap();
+    assert_eq!(left(&mut scene.site.db), 0);
+    assert_eq!(scene.site.db.int("SELECT count(*) FROM autoembed.vectorizer"), 0);
+    let columns =
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'messages'::regclass AND attname LIKE 'embedding%'";
+    assert_eq!(scene.site.db.int(columns), 0);
+}
+
 /// Users write between any two calls: at each of them rows wait for both models.
 #[test]
 fn embed_pending_completes_a_change_while_users_write() {
