@@ -95,7 +95,7 @@ try-dockerfile: ## the Dockerfile followed without Docker, in roots of Debian 13
 	@scripts/try-dockerfile.sh
 
 licences: ## docs/licences.md anew, from Cargo.lock
-	@scripts/licences.py --list >docs/licences.md
+	@scripts/licences.py --list >docs/licences.md.new && mv docs/licences.md.new docs/licences.md
 
 fmt: ## format the code
 	@cargo fmt --all

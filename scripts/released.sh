@@ -4,7 +4,7 @@
 set -euo pipefail
 export LC_ALL=C.UTF-8
 lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common released; do
+for part in common apt released; do
   # shellcheck source=/dev/null
   . "$lib/$part.sh"
 done
@@ -61,6 +61,13 @@ try() {
   grep -q '^fault: ' "$TEMPORARY/found" || die "the check itself fails on this: $mistake" "$(tail -n 3 "$TEMPORARY/found")"
 }
 
+# own_git TREE ...: with no settings of the user's (signatures, hooks).
+own_git() {
+  local tree=$1
+  shift
+  GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null git -C "$tree" "$@"
+}
+
 # A check that finds nothing anywhere proves nothing.
 check_the_check() {
   local tree=$TEMPORARY/tree mistake
@@ -72,15 +79,18 @@ check_the_check() {
   done
   for mistake in "" "${TAGGED_MISTAKES[@]}"; do
     good_tree "$tree"
-    git -C "$tree" init --quiet
-    git -C "$tree" add .
-    git -C "$tree" -c user.name=check -c user.email=check@localhost commit --quiet --message=check
-    git -C "$tree" tag v0.1.0
+    own_git "$tree" init --quiet
+    own_git "$tree" add .
+    own_git "$tree" -c user.name=check -c user.email=check@localhost commit --quiet --message=check
+    own_git "$tree" tag v0.1.0
     if [ -n "$mistake" ]; then try "$tree" "$mistake"; else check "$tree" || die "a fault is found where there is none"; fi
   done
   say "$((${#MISTAKES[@]} + ${#TAGGED_MISTAKES[@]})) mistakes were found"
 }
 
+have git || apt_install "git, for the check of tags" git
+# In a hook of git's these name the user's own repository, and are stronger than a folder that is given.
+while IFS= read -r variable; do unset "$variable"; done < <(git rev-parse --local-env-vars)
 TEMPORARY=$(mktemp -d)
 trap 'rm -rf "$TEMPORARY"' EXIT
 check "$ROOT" || die "the scripts of versions that are out, or the version's number, are not in order" "see the faults above; CONTRIBUTING.md says how a version is cut"

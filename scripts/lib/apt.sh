@@ -85,12 +85,15 @@ Dir::Cache "$state/cache";
 CONF
   # apt's download user may not enter this private folder; the signature is what is trusted.
   if [ "$(id -u)" = 0 ]; then echo 'APT::Sandbox::User "root";' >>"$state/apt.conf"; fi
-  local status=0
+  # Whole or not at all: apt gives a file its name before it has come.
+  local status=0 new
+  new=$(mktemp -d "$dir/new.XXXXXX")
   (
-    cd "$dir"
+    cd "$new"
     apt-get -qq -c "$state/apt.conf" update &&
-      apt-get -qq -c "$state/apt.conf" source --download-only "$package"
+      apt-get -qq -c "$state/apt.conf" source --download-only "$package" &&
+      mv -f "$new"/* "$dir/"
   ) || status=$?
-  rm -rf "$state"
+  rm -rf "$state" "$new"
   return "$status"
 }

@@ -17,14 +17,15 @@ node_usable() {
 ensure_python() {
   if python_usable; then return; fi
   apt_usable || return 1
-  apt_install "Python for the clients" python3 python3-venv
+  # In a shell of its own: that none can be had ends nothing else.
+  (apt_install "Python for the clients" python3 python3-venv) || return 1
   python_usable
 }
 
 ensure_node() {
   if node_usable; then return; fi
   apt_usable || return 1
-  apt_install "Node for the clients" nodejs npm
+  (apt_install "Node for the clients" nodejs npm) || return 1
   node_usable
 }
 

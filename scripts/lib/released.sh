@@ -67,14 +67,15 @@ check_released() {
 
 # What was recorded when a version got its tag is recorded still: or a script and its checksum could be changed together.
 check_tags() {
-  local tree=$1 tag line
+  local tree=$1 tag line tags
   [ -e "$tree/.git" ] || return 0
+  tags=$(git -c safe.directory="$tree" -C "$tree" tag --list 'v[0-9]*') || fault "git does not tell the tags"
   while IFS= read -r tag; do
     recorded_versions "$tree" | grep -qxF "${tag#v}" || fault "the version of tag $tag is not kept: scripts/freeze.sh ${tag#v} $tag"
     while IFS= read -r line; do
       grep -qxF "$line" "$tree/$SUMS" || fault "tag $tag has another checksum: $line"
-    done < <(git -C "$tree" show "$tag:$SUMS" 2>/dev/null)
-  done < <(git -C "$tree" tag --list 'v[0-9]*')
+    done < <(git -c safe.directory="$tree" -C "$tree" show "$tag:$SUMS" 2>/dev/null)
+  done < <(grep . <<<"$tags")
 }
 
 # check_versions TREE: whether every file that names the version names the same one.

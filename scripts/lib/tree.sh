@@ -27,7 +27,9 @@ documents() {
   mkdir -p "$out/docs"
   cp "$ROOT"/docs/*.md "$out/docs/"
   cp -R "$ROOT/docs/performance" "$ROOT/docs/how-it-works" "$out/docs/"
-  cp -R "$ROOT/examples" "$out/"
+  # Without what readers have brought there.
+  tar -C "$ROOT" --exclude=node_modules --exclude=__pycache__ --exclude=.venv --exclude=target --exclude=examples/clients/rust/Cargo.lock -cf - examples |
+    tar -C "$out" -xf -
   "$ROOT/scripts/licences.py" --notices >"$out/THIRD-PARTY-NOTICES"
 }
 

@@ -13,6 +13,6 @@ with psycopg.connect(os.environ.get("DATABASE_URL", "")) as db:
     # pgvector's adapter reads and writes the type itself: less to send, and a value that can be a parameter.
     register_vector(db)
     vector = db.execute("SELECT autoembed.embed(%s)", ["delivery problems"]).fetchone()[0]
-    nearest = "SELECT content, embedding <=> %(vector)s FROM messages ORDER BY embedding <=> %(vector)s LIMIT 2"
+    nearest = "SELECT content, embedding <=> %(vector)s FROM messages WHERE embedding IS NOT NULL ORDER BY 2 LIMIT 2"
     for content, distance in db.execute(nearest, {"vector": vector}):
         print(f"{1 - distance:.2f} {content}")

@@ -11,11 +11,10 @@ fn g34_pg_upgrade() {
 
 /// To a later server, which the script that runs the tests names where it has one.
 #[test]
+#[ignore = "needs a later server, which NEWER_PG_CONFIG names"]
 fn g34_pg_upgrade_to_a_later_version() {
-    match find::newer_bindir().unwrap() {
-        Some(programs) => pg_upgrade(Some(programs)),
-        None => println!("skipped: NEWER_PG_CONFIG names no server"),
-    }
+    let programs = find::newer_bindir().unwrap();
+    pg_upgrade(Some(programs.expect("NEWER_PG_CONFIG names no server")));
 }
 
 fn pg_upgrade(newer: Option<PathBuf>) {

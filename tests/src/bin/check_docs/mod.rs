@@ -76,6 +76,10 @@ fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
+            // What readers of the examples have brought there.
+            if ["node_modules", "__pycache__", ".venv", "target"].iter().any(|left| path.ends_with(left)) {
+                continue;
+            }
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
