@@ -46,9 +46,10 @@ impl Backlog {
 }
 
 impl Engine {
-    /// Writes down what a request for a vectorizer did, now and then with the length of its queue. In a transaction.
+    /// Writes down what a request for a vectorizer did, in the worker now and then with the length of its queue: a session would count at each
+    /// call, however little it does. In a transaction.
     pub(super) fn log(&self, vectorizer: i32, entry: Logged) {
-        let waiting = self.watched.backlog.of(vectorizer);
+        let waiting = if self.in_session { None } else { self.watched.backlog.of(vectorizer) };
         queue::log(Some(vectorizer), &Logged { waiting, ..entry });
     }
 }
