@@ -12,6 +12,9 @@ use autoembed_core::report::{
 use pgrx::datum::Interval;
 use std::collections::HashMap;
 
+/// A hundred years.
+const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
+
 /// The page about the time given, up to now.
 ///
 /// # Errors
@@ -24,6 +27,8 @@ pub fn of(since: Interval) -> Result<String> {
             "Give the time to look back, for instance '1 day'.",
         ));
     }
+    // "infinity" has seconds without end from 17 on, and many years before.
+    let asked = asked.min(LONGEST);
     let kept = settings::work().request_retention.as_secs_f64();
     let seconds = part_seconds(asked.min(kept));
     // Parts begin at round times of the clock on the wall.

@@ -36,6 +36,28 @@ fn a_limit_for_transactions_is_not_the_workers() {
     assert!(ended.is_empty(), "{ended:#?}");
 }
 
+/// Other texts in all rows, without a trigger: `reconcile()` finds them.
+#[test]
+fn g31_a_generated_column_with_another_expression() {
+    let mut site = Site::new();
+    if !has(&mut site, 17) {
+        return;
+    }
+    let kinds: &[&str] = if site.db.major() >= 18 { &["STORED", "VIRTUAL"] } else { &["STORED"] };
+    for kind in kinds {
+        site.db.run(&format!(
+            "CREATE TABLE g (id int PRIMARY KEY, a text, t text GENERATED ALWAYS AS ('x ' || a) {kind}); INSERT INTO g SELECT i, 'a' || i FROM generate_series(1, 3) i"
+        ));
+        site.enable("g", "t", "");
+        site.settle("g", "t");
+        site.until_idle("g");
+        site.db.run("ALTER TABLE g ALTER COLUMN t SET EXPRESSION AS ('a longer text, ' || a)");
+        assert_eq!(site.db.int("SELECT autoembed.reconcile('g')"), 3, "{kind}");
+        site.settle("g", "t");
+        site.db.run("SELECT autoembed.disable('g'); DROP TABLE g");
+    }
+}
+
 /// A column that is generated as it is read is in no row: triggers, the input and the search see what it says all the same.
 #[test]
 fn a_column_that_is_generated_as_it_is_read() {

@@ -2,7 +2,7 @@
 
 use super::chart::{Chart, Kind, Series};
 use super::format::{count, dollars, millis, millis_marked, number, percent, plural, seconds, short};
-use super::series::{backlog, length, names, ranked, stacked, tables_ranked};
+use super::series::{backlog, length, names, of_table, ranked, stacked, tables_ranked};
 use super::{Point, Report, Times};
 
 /// Adds them.
@@ -29,8 +29,9 @@ fn sum(report: &Report, of: impl Fn(&Point) -> i64) -> i64 {
 fn throughput(report: &Report) -> Chart<'_> {
     let order = tables_ranked(report);
     let names = names(report, &order);
-    let name = |table: usize| order.iter().position(|i| *i == table).map_or(String::new(), |i| names[i].clone());
-    let rates = report.points.iter().map(|p| (name(p.table), p.part, p.rows as f64 / length(report, p.part)));
+    let rates = order.iter().zip(&names).flat_map(|(table, name)| {
+        of_table(report, *table).map(|p| (name.clone(), p.part, p.rows as f64 / length(report, p.part)))
+    });
     Chart {
         title: "Rows embedded a second",
         note: plural(sum(report, |p| p.rows), "row", "rows") + " in all",

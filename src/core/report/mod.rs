@@ -250,6 +250,10 @@ pub struct Usage {
 
 /// The page.
 pub fn page(report: &Report) -> String {
+    // Table after table: there may be thousands, and each looks for its own points.
+    let mut sorted = report.clone();
+    sorted.points.sort_by_key(|point| (point.table, point.part));
+    let report = &sorted;
     let mut html = String::with_capacity(100_000);
     let About { database, made_at, time_zone, .. } = &report.about;
     let title = format!("autoembed: {database}, {made_at} {time_zone}");

@@ -2,6 +2,7 @@
 
 use super::chart::{OTHERS, Series, name_of};
 use super::{Point, Report};
+use std::collections::HashMap;
 
 /// Things that have a colour of their own.
 const COLOURS: usize = 5;
@@ -15,8 +16,9 @@ pub(super) fn stacked(names: &[String], parts: usize, told: impl Iterator<Item =
     if names.len() > own {
         all.push(new(format!("{} others", names.len() - own), OTHERS));
     }
+    let places: HashMap<&String, usize> = names.iter().enumerate().map(|(place, name)| (name, place)).collect();
     for (name, part, value) in told {
-        let Some(place) = names.iter().position(|known| *known == name) else { continue };
+        let Some(&place) = places.get(&name) else { continue };
         let Some(sum) = all.get_mut(place.min(own)).and_then(|series| series.values.get_mut(part)) else { continue };
         *sum = Some(sum.unwrap_or(0.0) + value);
     }
@@ -25,13 +27,9 @@ pub(super) fn stacked(names: &[String], parts: usize, told: impl Iterator<Item =
 
 /// Names, the greatest sum first.
 pub(super) fn ranked(told: impl Iterator<Item = (String, f64)>) -> Vec<String> {
-    let mut sums: Vec<(String, f64)> = Vec::new();
-    for (name, value) in told {
-        match sums.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += value,
-            None => sums.push((name, value)),
-        }
-    }
+    let mut sums: HashMap<String, f64> = HashMap::new();
+    told.for_each(|(name, value)| *sums.entry(name).or_default() += value);
+    let mut sums: Vec<(String, f64)> = sums.into_iter().collect();
     sums.sort_by(|(a, of_a), (b, of_b)| of_b.total_cmp(of_a).then_with(|| a.cmp(b)));
     sums.into_iter().map(|(name, _)| name).collect()
 }
@@ -51,9 +49,10 @@ pub(super) fn tables_ranked(report: &Report) -> Vec<usize> {
     order
 }
 
-/// What was done for one table.
+/// What was done for one table: [`super::page`] has the points in the tables' order.
 pub(super) fn of_table(report: &Report, table: usize) -> impl Iterator<Item = &Point> {
-    report.points.iter().filter(move |point| point.table == table)
+    let begin = report.points.partition_point(|point| point.table < table);
+    report.points[begin..].iter().take_while(move |point| point.table == table)
 }
 
 /// Seconds of a part, as far as it is over.

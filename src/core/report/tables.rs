@@ -20,7 +20,7 @@ pub(super) fn all(html: &mut String, report: &Report) {
     }
     let mut order: Vec<usize> = (0..report.tables.len()).collect();
     let rows = |i: &usize| of_table(report, *i).map(|p| p.rows).sum::<i64>();
-    order.sort_by_key(|i| (Mood::of(&report.tables[*i].state), -rows(i), *i));
+    order.sort_by_cached_key(|i| (Mood::of(&report.tables[*i].state), -rows(i), *i));
     html.push_str("<section><h2>Tables</h2>\n<p>Beside each small picture is the greatest value in it.</p><div class=\"tables\">\n");
     order.iter().take(MOST_TABLES).for_each(|i| one(html, report, *i));
     html.push_str("</div>\n");

@@ -386,7 +386,8 @@ pub fn databases() -> Vec<(pg_sys::Oid, String)> {
                 break;
             }
             let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-            if (*row).datallowconn && !(*row).datistemplate {
+            // -2: a DROP DATABASE was interrupted, and nobody can connect any more.
+            if (*row).datallowconn && !(*row).datistemplate && (*row).datconnlimit != -2 {
                 let name = CStr::from_ptr((*row).datname.data.as_ptr()).to_string_lossy().into_owned();
                 found.push(((*row).oid, name));
             }

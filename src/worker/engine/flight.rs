@@ -325,6 +325,7 @@ impl Engine {
         if batch.items.iter().any(|item| item.part.is_some()) {
             return self.write_pieces(batch, stored, vectors, call, work);
         }
+        self.count_backlog()?;
         let entry = |written| match &call {
             Some(call) => call.entry(batch.load.inputs, written, None),
             None => known.known(batch.texts.len(), written),

@@ -25,6 +25,7 @@ impl Engine {
         work: &Work,
     ) -> Result<(), Caught> {
         let id = batch.vectorizer;
+        self.count_backlog()?;
         let mut rows: Vec<Rc<InPieces>> = Vec::new();
         for (i, item) in batch.items.iter().enumerate() {
             self.failed_alone.remove(&(id, item.key.clone()));
