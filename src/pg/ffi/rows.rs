@@ -207,9 +207,9 @@ impl TriggerCall {
                 tuple,
                 (*relation).rd_att,
                 1,
-                &mut number,
-                &mut value,
-                &mut null,
+                &raw mut number,
+                &raw mut value,
+                &raw mut null,
             ))
         }
     }

