@@ -90,6 +90,12 @@ keep_test_build() {
   rm -rf "$PRIVATE_BASE/test-pg$PG"
   cp -a "$PRIVATE_BASE/pg$PG" "$PRIVATE_BASE/test-pg$PG"
   TEST_BUILD_PG_CONFIG=$PRIVATE_BASE/test-pg$PG$("$PG_CONFIG" --bindir)/pg_config
+  # What cargo pgrx does not install.
+  local share
+  share=$PRIVATE_BASE/test-pg$PG$("$PG_CONFIG" --sharedir)
+  mkdir -p "$share/autoembed/builtin"
+  cp "$ROOT"/share/builtin/* "$share/autoembed/builtin/"
+  add_released "$share/extension"
 }
 
 # pgrx looks the server up here. Written once: bindings are made again whenever the file is newer.
