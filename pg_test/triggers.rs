@@ -76,8 +76,14 @@ mod tests {
 
     #[pg_test]
     fn triggers_compare_bytes_not_equality() {
-        run("CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
-             CREATE TABLE t (id numeric PRIMARY KEY, content text COLLATE nocase)");
+        // Collations that take texts for equal need ICU, which a server may be built without; a key of 1 and 1.00 does not.
+        let has_icu = yes("SELECT EXISTS (SELECT FROM pg_catalog.pg_collation WHERE collprovider = 'i')");
+        if has_icu {
+            run("CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)");
+        } else {
+            run("CREATE COLLATION nocase FROM \"C\"");
+        }
+        run("CREATE TABLE t (id numeric PRIMARY KEY, content text COLLATE nocase)");
         let id = enable("'t', 'content'");
         run("INSERT INTO t VALUES (1, 'a')");
         take_queued(id);
