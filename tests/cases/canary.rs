@@ -106,8 +106,15 @@ fn look_everywhere(site: &mut Site) {
     let log = site.cluster.log();
     assert!(log.contains("autoembed.test_model"), "the log is not as full as it was meant to be");
     // The server itself writes its environment there when it starts (DEBUG3): docs/operations.md says so.
-    for line in log.lines().filter(|line| !(line.contains(" postmaster ") && line.contains("CANARY_KEY="))) {
-        hides("the log", line);
+    // A line for each variable, from 18 on one message of many lines.
+    let mut is_postmasters = false;
+    for line in log.lines() {
+        if !line.starts_with('\t') {
+            is_postmasters = line.contains(" postmaster ");
+        }
+        if !(is_postmasters && line.contains("CANARY_KEY=")) {
+            hides("the log", line);
+        }
     }
 }
 

@@ -89,7 +89,9 @@ fn a_filter_that_does_not_fit_costs_nothing() {
          CREATE TABLE docs (id int PRIMARY KEY, body text, size smallint, mood mood, few small, at timestamptz, sizes int[], raw json, place point, page xml, raws json[], more jsonb)",
     );
     site.enable("docs", "body", "");
-    site.db.run("INSERT INTO docs VALUES (1, 'one', 5, 'glad', 5, '2001-01-01', '{5}', '{}', '(1,2)', '<a/>', '{}', '{\"a\": 1}'); INSERT INTO docs VALUES (2, 'two')");
+    // A server may have been built without libxml: its columns of that type are empty.
+    let page = if site.db.try_rows("SELECT xmlparse(content '<a/>')").is_ok() { "'<a/>'" } else { "NULL" };
+    site.db.run(&format!("INSERT INTO docs VALUES (1, 'one', 5, 'glad', 5, '2001-01-01', '{{5}}', '{{}}', '(1,2)', {page}, '{{}}', '{{\"a\": 1}}'); INSERT INTO docs VALUES (2, 'two')"));
     site.settle("docs", "body");
     site.stub.reset_stats();
     for (code, column, value) in [
