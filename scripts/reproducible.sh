@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the packages of the commit that is checked out twice, in different folders, with cargo's own folder at different places: every byte
-# must be the same. Two release builds from nothing, so some ten minutes.
+# must be the same. They stay in target/packages. Two release builds from nothing, so some ten minutes.
 . "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
 . "$ROOT/scripts/lib/stage.sh"
 
@@ -29,4 +29,6 @@ for file in "$work"/one/target/packages/*; do
 done
 say "the same bytes, twice:"
 sed 's/^/    /' "$work/one/target/packages/SHA256SUMS-pg$PG"
+mkdir -p "$TARGET/packages"
+cp "$work"/one/target/packages/* "$TARGET/packages/"
 rm -rf "$work"
