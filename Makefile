@@ -12,7 +12,7 @@
 
 export PG PG_CONFIG PG_ALSO PGS VERBOSE
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze all dist reproducible try-package try-dockerfile licences clients fmt lint clean
+.PHONY: help setup demo test matrix fuzz chaos soak quality bench bench-quick mutants judge real bench-core bench-compare install package check-docs freeze all dist reproducible try-package try-start try-dockerfile licences clients fmt lint clean
 # Every verb uses the whole machine by itself, and they share one target directory.
 .NOTPARALLEL:
 
@@ -90,6 +90,9 @@ reproducible: ## the packages built twice, at different places: every byte must 
 
 try-package: ## the .deb DEB in fresh roots of Debian: installed, used, removed; SUITE=noble for Ubuntu 24.04
 	@scripts/try-package.sh "$(DEB)" $(SUITE)
+
+try-start: ## docs/getting-started.md typed word for word in a fresh Debian 13, with the .deb DEB; under five minutes
+	@scripts/try-start.sh "$(DEB)"
 
 try-dockerfile: ## the Dockerfile followed without Docker, in roots of Debian 13
 	@scripts/try-dockerfile.sh

@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
 # bench-compare.sh REVISION: instructions of the hot paths at that revision and in the tree as it is. Ends with 1 where one has
 # grown by more than 2 %.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt tools paths; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt tools paths
 
 revision=${1-}
 [ -n "$revision" ] || die "which revision is the tree compared with?" "as in: make bench-compare REV=HEAD~1"

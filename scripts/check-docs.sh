@@ -1,9 +1,6 @@
 #!/usr/bin/env bash
 # check-docs.sh: whether the documentation holds together; needs no server.
-set -euo pipefail
-lib=$(dirname "${BASH_SOURCE[0]}")/lib
-. "$lib/common.sh"
-. "$lib/tools.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common tools
 
 ensure_rust
 cd "$ROOT"

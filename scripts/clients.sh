@@ -1,10 +1,6 @@
 #!/usr/bin/env bash
 # The programs of examples/clients, in SQL, Python, JavaScript and Rust, each run against a private server.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-for part in stage checks apt clients; do
-  # shellcheck source=/dev/null
-  . "$ROOT/scripts/lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage checks apt clients
 
 # Here they are what was asked for, so nothing is left out.
 ensure_python || die "python3 is missing or too old" "install Python 3.11 or later with venv (packages on Debian and Ubuntu: python3 python3-venv)"

@@ -1,14 +1,7 @@
 #!/usr/bin/env bash
 # The sources of the commit that is checked out, as a zip that PGXN takes and as a tarball, in target/packages. Needs no server and no
 # compiler.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common package; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common package
 
 "$ROOT/scripts/meta.py" || die "META.json is not what PGXN takes, or versions differ" "each fault is named above"
 git -C "$ROOT" diff --quiet HEAD || warn "what is not committed is not in the archives"

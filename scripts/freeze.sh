@@ -13,8 +13,7 @@ case ${1-} in
     exit 0
     ;;
 esac
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage
 
 again="" words=()
 for argument in "$@"; do
@@ -41,8 +40,8 @@ fi
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 git archive "$commit" | tar -x -C "$tree"
-[ "$(present_version "$tree")" = "$version" ] ||
-  die "revision $revision is not version $version but $(present_version "$tree")" "name the commit that was, or is to be, tagged v$version"
+[ "$(cargo_version "$tree/Cargo.toml")" = "$version" ] ||
+  die "revision $revision is not version $version but $(cargo_version "$tree/Cargo.toml")" "name the commit that was, or is to be, tagged v$version"
 # What is recorded are the files of this tree: an update script must be here as the commit has it.
 for script in "$tree"/sql/autoembed--*--"$version".sql; do
   if [ -e "$script" ]; then

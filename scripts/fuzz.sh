@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # Hostile answers for SECONDS seconds (default 60), in rounds of other cases; a round that fails prints how to see it again.
-set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common tools
 for_seconds=${1:-60}
-lib=$(dirname "${BASH_SOURCE[0]}")/lib
-. "$lib/common.sh"
-. "$lib/tools.sh"
 
 case $for_seconds in
   '' | *[!0-9]*) die "SECONDS is not a number of seconds: $for_seconds" "as in: make fuzz SECONDS=600" ;;

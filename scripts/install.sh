@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds the extension and installs it into the server of PG_CONFIG, asking for sudo only if its directories need it.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage
 
 stage "build the extension" build_package "$TARGET/release/autoembed-pg$PG"
 install_package "$TARGET/release/autoembed-pg$PG"

@@ -1,12 +1,6 @@
 #!/usr/bin/env bash
 # The test server's wire formats, judged by the providers' own clients from PyPI. Arguments: the clients, if not all.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common tools; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common tools
 
 JUDGE=$ROOT/tests/judge
 VENV=$CACHE/judge

@@ -1,8 +1,5 @@
 #!/usr/bin/env bash
 # The checks of style, documentation and licences alone.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
-. "$ROOT/scripts/lib/apt.sh"
-. "$ROOT/scripts/lib/checks.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage apt checks
 
 style_checks

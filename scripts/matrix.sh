@@ -1,14 +1,7 @@
 #!/usr/bin/env bash
 # matrix.sh [core]: version.sh for each PostgreSQL that the extension supports, or for those that PGS names, and pg_upgrade from the oldest
 # of them to each other; one line a version at the end.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt built postgres wheel server; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt built postgres wheel server
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 LOGS=$TARGET/logs
 mkdir -p "$LOGS"

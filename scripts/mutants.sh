@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # mutants.sh [PART_OF_A_NAME]: takes one mechanism after the other out of a copy of the tree (tests/mutants/), and sees the
 # tests of its guarantee fail.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage
 
 private_server
 tree=$PRIVATE_BASE/mutants/tree

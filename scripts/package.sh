@@ -3,11 +3,7 @@
 #
 #   scripts/package.sh                builds, packs, checks
 #   scripts/package.sh --built DIR    packs and checks what was built in DIR, as by make install
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-for part in stage apt deb; do
-  # shellcheck source=/dev/null
-  . "$ROOT/scripts/lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage apt deb
 
 [ "$(uname -s)" = Linux ] || die "packages are made on Linux" "make install installs into this machine's server"
 have python3 || apt_install "Python, which gathers the licences" python3

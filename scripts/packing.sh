@@ -4,11 +4,7 @@
 #   scripts/packing.sh pack BUILT    what was built in BUILT, as packages in target/packages
 #   scripts/packing.sh check BUILT   whether they are as they should be
 #   scripts/packing.sh again BUILT   whether packing again gives the same bytes
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-for part in apt tree deb packed; do
-  # shellcheck source=/dev/null
-  . "$ROOT/scripts/lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" apt tree deb packed
 
 built=$2
 out=$TARGET/packages

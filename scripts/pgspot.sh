@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
 # pgspot on the install script and on each update script: names that a search_path could turn into something else, objects
 # that somebody could have made beforehand. Then on scripts with traps, which it must find.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt
 
 # It pins the parser that it uses itself.
 VERSION=0.9.4

@@ -2,9 +2,7 @@
 # The extension against servers that nobody here wrote: llama.cpp's, and a LiteLLM proxy in front of it.
 #
 # Both are fetched into the cache folder, once, and run on loopback. Without LiteLLM (750 MB) its part is left out.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
-. "$ROOT/scripts/lib/checks.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage checks
 
 SERVERS=()
 URLS=$(mktemp -d)

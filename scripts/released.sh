@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
 # Whether the scripts of versions that are out are what they were, and whether the version is the same wherever it is named. Then on
 # trees in which that is not so, which it must find.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt released; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt faults released
 
 # A tree of versions 0.1.0 and 0.1.1, which are out, and 0.2.0, which is the present one.
 good_tree() {

@@ -7,15 +7,7 @@
 # PG=17 or PG_CONFIG=/path choose the server; otherwise the newest supported one that has its headers. A major that is asked
 # for and is neither here nor among the system's packages is built from Debian's source package, into the cache.
 # --without-apt installs nothing on the system and names what is missing instead.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-
-here=$(dirname "${BASH_SOURCE[0]}")
-for part in common apt built postgres tools pgvector; do
-  # shellcheck source=/dev/null
-  . "$here/lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt built postgres tools pgvector
 
 for argument in "$@"; do
   case $argument in

@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change is done; one headline a stage. VERBOSE=1 shows all output. PG_ALSO=17: then what version.sh
 # calls the core, on that version too.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
-. "$ROOT/scripts/lib/checks.sh"
-. "$ROOT/scripts/lib/apt.sh"
-. "$ROOT/scripts/lib/clients.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage checks apt clients
 
 say "autoembed on PostgreSQL $("$PG_CONFIG" --version | cut -d' ' -f2), logs in $LOGS"
 private_server

@@ -5,14 +5,7 @@
 #
 # What is not as in Docker: the roots have Debian's own PostgreSQL 17 and pgvector where the official image has those of PostgreSQL's archive; the image of
 # Rust is this machine's toolchain with the crates that it has; the entry point of the official image is not there, so that the cluster is made by initdb.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt roots; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt roots
 
 SUITE=trixie
 declare -A GLOBAL=() ROOTS=()

@@ -5,14 +5,7 @@
 # The tarball that lies beside the .deb is tried as well.
 #
 #   scripts/try-package.sh DEB [SUITE...]     SUITE: bookworm, trixie (default: those whose server the package is for), noble
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/lib
-for part in common apt roots; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+. "$(dirname "${BASH_SOURCE[0]}")/lib/begin.sh" common apt roots
 
 [ $# -ge 1 ] && [ -f "$1" ] || die "give the .deb to try" "as in: make package, then make try-package DEB=target/packages/postgresql-17-autoembed_..."
 deb=$(readlink -f "$1")

@@ -4,9 +4,7 @@
 # OLDER_PG_CONFIG names a server that has the extension: its data are then brought over by pg_upgrade.
 [ -n "${PG-}${PG_CONFIG-}" ] || { echo "error: give PG=17, or PG_CONFIG" >&2; exit 1; }
 SETUP_ENV=${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}/setup-of-version.env
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
-. "$ROOT/scripts/lib/checks.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage checks
 
 # What meets the server's own workings: the queue's pages, plans, locks, snapshots, dumps, processes, replication.
 CORE=(quickstart:: atomic:: stale:: bulk:: search:: plans:: partitions:: upgrade:: dumps:: lifecycle:: standby:: metrics:: indexes::

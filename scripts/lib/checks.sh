@@ -1,5 +1,6 @@
 # The stages of test.sh and lint.sh; sourced, never run. Needs load.sh and stage.sh.
-# Gives: style_checks, clippy_extension, in_server_tests, clean_in_server_tests, keep_test_build, install_private, scenarios, say_failed_once.
+# Gives: style_checks, clippy_extension, in_server_tests, clean_in_server_tests, keep_test_build, install_private,
+# run_program, scenarios, say_failed_once.
 
 style_checks() {
   have python3 || apt_install "Python, for the checks of licences and of META.json" python3
@@ -125,6 +126,17 @@ clean_in_server_tests() {
 
 install_private() {
   build_package "$TARGET/release/autoembed-pg$PG" && install_package "$TARGET/release/autoembed-pg$PG" "$PRIVATE_BASE/pg$PG"
+}
+
+# run_program NAME ARGUMENT...: a program of tests/src/bin, with the extension in a private copy of the server. It takes the script's place.
+run_program() {
+  local name=$1
+  shift
+  private_server
+  stage "build the extension" install_private
+  stage "build the program" cargo build --release -p autoembed-tests --bin "$name"
+  # A server that has RUST_BACKTRACE puts backtraces into the details that clients see.
+  exec env -u RUST_BACKTRACE PG_CONFIG="$PRIVATE_PG_CONFIG" "$TARGET/release/$name" "$@"
 }
 
 # The tests through SQL. Hundreds of servers that share few cores with their clients make one in some thousand scenarios late: up to

@@ -1,5 +1,5 @@
 # Shared by the scripts of this folder; sourced, never run.
-# Gives: say, warn, die, have, as_root, MIN_PG, MAX_PG, CACHE, ROOT.
+# Gives: say, warn, die, have, as_root, writable, for_dir, cargo_version, MIN_PG, MAX_PG, CACHE, ROOT.
 
 # The PostgreSQL majors for which the extension has a cargo feature.
 MIN_PG=15
@@ -17,6 +17,9 @@ die() {
   if [ -n "${2-}" ]; then printf 'hint:  %s\n' "$2" >&2; fi
   exit 1
 }
+
+# cargo_version FILE: the version that a Cargo.toml gives its crate.
+cargo_version() { sed -nE 's/^version *= *"(.*)"/\1/p' "$1" | head -n 1; }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

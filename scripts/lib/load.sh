@@ -1,13 +1,6 @@
-# What every script but setup.sh starts with; sourced, never run.
-# Gives: common.sh, server.sh, released.sh, package.sh; what setup.sh found (PG, PG_CONFIG, PGRX_HOME, CARGO_PGRX); TARGET.
-set -euo pipefail
-export LC_ALL=C.UTF-8
-umask 022
-lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-for part in common server released package; do
-  # shellcheck source=/dev/null
-  . "$lib/$part.sh"
-done
+# What scripts start with that build or run the extension; sourced, never run, with the names of the further parts that they need.
+# Gives: common.sh, server.sh, faults.sh, released.sh, package.sh; what setup.sh found (PG, PG_CONFIG, PGRX_HOME, CARGO_PGRX); TARGET.
+. "$(dirname "${BASH_SOURCE[0]}")/begin.sh" common server faults released package
 
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 export SETUP_ENV=${SETUP_ENV:-$TARGET/setup.env}
@@ -15,3 +8,7 @@ export SETUP_ENV=${SETUP_ENV:-$TARGET/setup.env}
 # shellcheck source=/dev/null
 . "$SETUP_ENV"
 cd "$ROOT"
+for part in "$@"; do
+  # shellcheck source=/dev/null
+  . "$lib/$part.sh"
+done

@@ -1,7 +1,7 @@
 # Building the extension and putting its files in place; sourced, never run. Needs common.sh and released.sh.
 # Gives: build_package, install_package, package_version, commit_time.
 
-package_version() { sed -nE 's/^version *= *"(.*)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
+package_version() { cargo_version "$ROOT/Cargo.toml"; }
 
 # The time that everything in a package bears, in seconds since 1970: the commit's, so that any day's build gives the same bytes.
 # Where there is no repository, the unpacked sources bear it themselves.

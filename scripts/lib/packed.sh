@@ -1,12 +1,5 @@
-# Whether packages are as they should be; sourced, never run. Needs common.sh, package.sh, tree.sh, deb.sh.
+# Whether packages are as they should be; sourced, never run. Needs common.sh, faults.sh, package.sh, tree.sh, deb.sh.
 # Gives: check_tarball, check_deb, no_faults.
-
-# Sentences are told on the standard output; the check goes on, so that all of them are seen, and fails at the end.
-FAULTS=0
-fault() {
-  printf 'fault: %s\n' "$*"
-  FAULTS=$((FAULTS + 1))
-}
 
 # The files that PostgreSQL reads, by what the sources say: nothing less, nothing more.
 expected_share() {

@@ -1,10 +1,7 @@
-# The scripts of versions that are out, and those that lead from them to the present one; sourced, never run. Needs common.sh.
-# Gives: present_version, recorded_versions, add_released, check_released, check_versions.
+# The scripts of versions that are out, and those that lead from them to the present one; sourced, never run. Needs common.sh and faults.sh.
+# Gives: recorded_versions, add_released, check_released, check_versions.
 
 SUMS=sql/released/SHA256SUMS
-
-# present_version TREE: what its Cargo.toml says.
-present_version() { sed -nE 's/^version *= *"(.*)"/\1/p' "$1/Cargo.toml" | head -n 1; }
 
 # recorded_versions TREE: those whose install script is kept, one a line.
 recorded_versions() { sed -nE 's/^[0-9a-f]{64}  autoembed--([^-]+)\.sql$/\1/p' "$1/$SUMS"; }
@@ -26,17 +23,11 @@ add_released() {
   done
 }
 
-# Says what is wrong, and makes the check fail at its end.
-fault() {
-  printf 'fault: %s\n' "$*"
-  FAULTS=$((FAULTS + 1))
-}
-
 # check_released TREE: whether what is out is as it was, and can be updated.
 check_released() {
   local tree=$1 present script name from to version
   FAULTS=0
-  present=$(present_version "$tree")
+  present=$(cargo_version "$tree/Cargo.toml")
   (cd "$tree/sql/released" && sha256sum --check --strict --quiet SHA256SUMS) || fault "a script that is out is not what it was"
 
   for script in "$tree"/sql/released/*.sql; do
@@ -82,9 +73,9 @@ check_tags() {
 check_versions() {
   local tree=$1 present file seen
   FAULTS=0
-  present=$(present_version "$tree")
+  present=$(cargo_version "$tree/Cargo.toml")
   for file in "$tree"/src/*/Cargo.toml "$tree"/tests/Cargo.toml "$tree"/tests/*/Cargo.toml; do
-    seen=$(sed -nE 's/^version *= *"(.*)"/\1/p' "$file" | head -n 1)
+    seen=$(cargo_version "$file")
     [ "$seen" = "$present" ] || fault "${file#"$tree"/} has version $seen, and the extension $present"
   done
   while IFS= read -r seen; do

@@ -1,5 +1,5 @@
 # Throw-away roots of distributions; sourced, never run. Needs common.sh and apt.sh.
-# Gives: suite_pg, fresh_root, inside, remove_root, documented.
+# Gives: suite_pg, fresh_root, inside, in_terminal, remove_root, documented.
 
 # The PostgreSQL of a suite's own archive.
 suite_pg() {
@@ -55,7 +55,10 @@ fetch_base() {
 }
 
 # inside ROOT COMMAND...: in the root, with processes and mounts of its own: whatever it starts ends with it.
-inside() {
+inside() { in_terminal "$@" </dev/null; }
+
+# The same, for commands that are typed at.
+in_terminal() {
   local root=$1
   shift
   # The script is its first argument's business: what is mounted lies in the new namespace alone.
@@ -73,7 +76,7 @@ inside() {
     mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
     mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts" && ln -s pts/ptmx "$root/dev/ptmx"
     exec chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
-  ' inside "$root" "$@" </dev/null
+  ' inside "$root" "$@"
 }
 
 remove_root() {
