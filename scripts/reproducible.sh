@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # Builds the packages of the commit that is checked out twice, in different folders, with cargo's own folder at different places: every byte
-# must be the same. They stay in target/packages. Two release builds from nothing, so some ten minutes.
-. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh"
-. "$ROOT/scripts/lib/stage.sh"
+# must be the same. They stay in target/packages. Two release builds from nothing, so ten to twenty-five minutes.
+. "$(dirname "${BASH_SOURCE[0]}")/lib/load.sh" stage
 
 git diff --quiet HEAD || warn "what is not committed is not looked at"
+# Of one commit, even if there is another one before the second build begins.
+commit=$(git rev-parse HEAD)
 work=$TARGET/reproducible
 # The folders stay where the packages differ, to be looked at.
 rm -rf "$work"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}
 
-# built DIR CARGO_HOME: the packages of HEAD, from sources in DIR, in DIR/target/packages.
+# built DIR CARGO_HOME: the packages of the commit, from sources in DIR, in DIR/target/packages.
 built() {
   mkdir -p "$1"
-  git archive --format=tar HEAD | tar -C "$1" -xf -
+  git archive --format=tar "$commit" | tar -C "$1" -xf -
   env -u CARGO_TARGET_DIR CARGO_HOME="$2" PG="$PG" PG_CONFIG="$PG_CONFIG" "$1/scripts/package.sh"
 }
 

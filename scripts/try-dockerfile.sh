@@ -45,6 +45,11 @@ rust_image() {
   tar -C "$(dirname "$toolchain")" --exclude=share/doc/rust/html -cf - "$(basename "$toolchain")" | tar -C "$to/rustup/toolchains" -xf -
   cp -a "${CARGO_HOME:-$HOME/.cargo}/bin"/{rustup,cargo,rustc,rustfmt} "$to/cargo/bin/"
   if [ -n "${QUICK-}" ]; then cp "$CACHE"/tools/pgrx-*/bin/cargo-pgrx "$to/cargo/bin/"; fi
+  # Where all that comes over TLS is signed by a proxy's own authority, as in some companies: cargo trusts what this machine trusts.
+  if [ -r "${SSL_CERT_FILE-}" ]; then
+    cp "$SSL_CERT_FILE" "$to/cargo/roots.pem"
+    printf '[http]\ncainfo = "/usr/local/cargo/roots.pem"\n' >"$to/cargo/config.toml"
+  fi
   if [ -d "${CARGO_HOME:-$HOME/.cargo}/registry" ]; then cp -a "${CARGO_HOME:-$HOME/.cargo}/registry" "$to/cargo/"; fi
 }
 

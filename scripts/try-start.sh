@@ -32,7 +32,7 @@ url=$(sed -n 's/^listening on //p' "$said")
 cp "$deb" "$FRESH_ROOT/root/"
 printf 'no-provider-knows-this-key\n' >"$FRESH_ROOT/root/openai.key"
 # A terminal as containers give it: no language, and nobody has told apt to ask nothing.
-enter() { in_terminal "$FRESH_ROOT" env -u LANG -u DEBIAN_FRONTEND -C /root TERM=dumb PS1='[$?]$ ' script -qec 'bash --norc --noprofile' /dev/null; }
+enter() { in_terminal "$FRESH_ROOT" env -u LANG -u DEBIAN_FRONTEND -C /root TERM=dumb PS1='[$?]$ ' setsid --ctty bash --norc --noprofile; }
 export -f in_terminal enter
 export FRESH_ROOT
 
