@@ -57,7 +57,9 @@ done
 [ "$left" = 0 ] || fail "a row that came after a restart is not embedded"
 
 step "the same package once more, beside a running server"
+cp "$pgvector" /srv/try/pgvector.before
 quiet apt-get -qq -y --reinstall install "./$DEB"
+cmp "$pgvector" /srv/try/pgvector.before || fail "the package brings another pgvector than the one that was there"
 [ "$(sql "SELECT content FROM similar_messages('delivery problems', 1)")" = "my parcel never arrived" ] || fail "the search finds something else after a reinstallation"
 
 step "dpkg finds no file changed"
@@ -72,7 +74,8 @@ quiet pg_ctlcluster "$PG" main restart
 [ "$(sql "SELECT count(*) FROM messages WHERE embedding IS NOT NULL")" = 5 ] || fail "the vectors are gone with the package"
 
 step "removed while a server is told to load it: a warning"
-quiet apt-get -qq -y install "./$DEB"
+quiet bash -e -x /srv/try/install
+cmp "$pgvector" /srv/try/pgvector.before || fail "the package brings another pgvector than the one that was there"
 sql "ALTER SYSTEM SET shared_preload_libraries = 'autoembed'"
 apt-get -qq -y purge "$PACKAGE" >/srv/try/log 2>&1 || fail "it could not be removed"
 grep -q "^warning: .*shared_preload_libraries" /srv/try/log || { cat /srv/try/log >&2; fail "no warning"; }
