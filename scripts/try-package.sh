@@ -30,10 +30,10 @@ for suite in "$@"; do
   cp "$ROOT/scripts/lib/try.sh" "$FRESH_ROOT/srv/try/"
   # What users are told to type, from the page that tells them.
   for block in install pgvector session remove; do
-    documented "$ROOT/docs/packages.md" "$block" "$suite" | sed "s/postgresql-17/postgresql-$PG/g" >"$FRESH_ROOT/srv/try/$block"
+    documented "$ROOT/docs/packages.md" "$block" "$suite" | sed "s/postgresql-17/postgresql-$PG/g" >"$FRESH_ROOT/srv/try/typed-$block"
   done
   # Where pgvector was built by hand there is no package of it to keep.
-  if [ -s "$FRESH_ROOT/srv/try/pgvector" ]; then sed -i '/apt-mark/d' "$FRESH_ROOT/srv/try/remove"; fi
+  if [ -s "$FRESH_ROOT/srv/try/typed-pgvector" ]; then sed -i '/apt-mark/d' "$FRESH_ROOT/srv/try/typed-remove"; fi
   say "$(basename "$deb") on $suite"
   inside "$FRESH_ROOT" bash /srv/try/try.sh "$PG" "$(basename "$deb")" || die "the package failed on $suite" "its root is still there: $FRESH_ROOT"
   remove_root "$FRESH_ROOT"

@@ -1,4 +1,4 @@
-# Run by try-package.sh inside a fresh root, as root: try.sh PG DEB. What users type is in the files beside this one.
+# Run by try-package.sh inside a fresh root, as root: try.sh PG DEB. What users type is in files beside this one, typed-*.
 set -euo pipefail
 cd /srv/try
 PG=$1 DEB=$2
@@ -23,13 +23,13 @@ traces() {
 
 began=$SECONDS
 step "install, as docs/packages.md says"
-quiet bash -e -x /srv/try/install
+quiet bash -e -x /srv/try/typed-install
 grep -q "needs pgvector" /srv/try/log && told=1 || told=0
 pgvector=/usr/share/postgresql/$PG/extension/vector.control
 [ "$told" = "$([ -e "$pgvector" ] && echo 0 || echo 1)" ] || fail "the package says that pgvector is missing where it is there, or does not say it where it is not"
-if [ -s /srv/try/pgvector ]; then
+if [ -s /srv/try/typed-pgvector ]; then
   step "pgvector, as docs/packages.md says"
-  quiet bash -e -x /srv/try/pgvector
+  quiet bash -e -x /srv/try/typed-pgvector
 fi
 [ -e "$pgvector" ] || fail "there is no pgvector now"
 step "there after $((SECONDS - began)) s"
@@ -38,7 +38,7 @@ step "there after $((SECONDS - began)) s"
 pg_lsclusters -h | grep -q online || quiet pg_ctlcluster "$PG" main start
 step "a first session, as docs/packages.md says"
 sudo -u postgres createdb app
-sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/session app >/srv/try/session.out 2>&1 </dev/null ||
+sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/typed-session app >/srv/try/session.out 2>&1 </dev/null ||
   { cat /srv/try/session.out >&2; fail "the first session failed"; }
 cat /srv/try/session.out
 [ "$(sql "SELECT count(*) FROM messages WHERE embedding IS NOT NULL")" = 4 ] || fail "not all rows are embedded"
@@ -66,7 +66,7 @@ step "dpkg finds no file changed"
 [ -z "$(dpkg --verify "$PACKAGE")" ] || fail "files are not as the package brought them: $(dpkg --verify "$PACKAGE")"
 
 step "removed, as docs/packages.md says"
-bash -e -x /srv/try/remove >/srv/try/log 2>&1 || { tail -n 40 /srv/try/log >&2; fail "it could not be removed"; }
+bash -e -x /srv/try/typed-remove >/srv/try/log 2>&1 || { tail -n 40 /srv/try/log >&2; fail "it could not be removed"; }
 if grep -q "^warning: .*shared_preload_libraries" /srv/try/log; then fail "the package warns of a setting that is no longer there"; fi
 [ -z "$(traces)" ] || fail "left behind: $(traces)"
 ! dpkg -l "$PACKAGE" 2>/dev/null | grep -q '^[a-z][a-z]*  *postgresql.*autoembed' || fail "dpkg still knows the package"
@@ -74,7 +74,7 @@ quiet pg_ctlcluster "$PG" main restart
 [ "$(sql "SELECT count(*) FROM messages WHERE embedding IS NOT NULL")" = 5 ] || fail "the vectors are gone with the package"
 
 step "removed while a server is told to load it: a warning"
-quiet bash -e -x /srv/try/install
+quiet bash -e -x /srv/try/typed-install
 cmp "$pgvector" /srv/try/pgvector.before || fail "the package brings another pgvector than the one that was there"
 sql "ALTER SYSTEM SET shared_preload_libraries = 'autoembed'"
 apt-get -qq -y purge "$PACKAGE" >/srv/try/log 2>&1 || fail "it could not be removed"
@@ -88,7 +88,7 @@ if [ -e release.tar.gz ]; then
   tar -C unpacked -xzf release.tar.gz --strip-components=1
   quiet unpacked/install.sh
   sudo -u postgres createdb again
-  sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/session again >/srv/try/again.out 2>&1 </dev/null || { cat /srv/try/again.out >&2; fail "the first session failed"; }
+  sudo -u postgres psql -X -v ON_ERROR_STOP=1 -f /srv/try/typed-session again >/srv/try/again.out 2>&1 </dev/null || { cat /srv/try/again.out >&2; fail "the first session failed"; }
   diff /srv/try/session.out /srv/try/again.out || fail "a first session with the tarball's library differs"
   sql "DROP EXTENSION autoembed" again
   quiet unpacked/install.sh --remove
