@@ -148,7 +148,7 @@ pub fn owned_table(oid: pg_sys::Oid) -> Result<Table> {
     if !catalog::owns(current_user(), &table) {
         return Err(Error::rights(
             format!("must be owner of table {}", table.name),
-            "Call it as the table's owner, or as a role that is a member of the owner's role.",
+            "Call it as the table's owner, or as a role that has the owner's rights.",
         ));
     }
     Ok(table)

@@ -6,8 +6,8 @@
 //! embedded. A restore by `psql` cannot be seen; it writes one table after another, with what belongs to users' tables at the end, and needs no
 //! more than what [`super::keep`] leaves undone where there is no vectorizer yet.
 
-use crate::pg::ffi::rights::as_extension;
-use crate::pg::ffi::spi::{self, Mode};
+use crate::pg::ffi::rights::{self, as_extension};
+use crate::pg::ffi::spi::{self, Arg, Mode, args};
 use crate::worker;
 use pgrx::log;
 use std::time::{Duration, Instant};
@@ -47,19 +47,23 @@ impl Restore {
 }
 
 fn is_there() -> bool {
-    // Who may not restore may call himself as he likes.
+    // Who may not restore may call himself as he likes: who neither has the rights of the database's owner nor can become him.
     const SQL: &str = "SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a JOIN pg_database d ON d.oid = a.datid \
-         WHERE d.datname = current_database() AND a.application_name = 'pg_restore' AND pg_has_role(a.usesysid, d.datdba, 'MEMBER'))";
-    ask(SQL)
+         WHERE d.datname = current_database() AND a.application_name = 'pg_restore' \
+           AND (pg_has_role(a.usesysid, d.datdba, 'USAGE') OR pg_has_role(a.usesysid, d.datdba, $1)))";
+    ask(SQL, args![rights::CAN_BECOME.to_string()])
 }
 
 /// Whether vectorizers may be still to come, or have come and were never seen.
 fn may_be_filled() -> bool {
-    ask("SELECT NOT EXISTS (SELECT FROM autoembed.numbered) \
-         OR EXISTS (SELECT FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM autoembed.numbered n WHERE n.vectorizer_id = v.id))")
+    ask(
+        "SELECT NOT EXISTS (SELECT FROM autoembed.numbered) \
+         OR EXISTS (SELECT FROM autoembed.vectorizer v WHERE NOT EXISTS (SELECT FROM autoembed.numbered n WHERE n.vectorizer_id = v.id))",
+        &[],
+    )
 }
 
-fn ask(sql: &'static str) -> bool {
-    let look = || as_extension(|| spi::planned(sql, &[], Mode::Read, |row| row.or_default::<bool>(1)));
+fn ask(sql: &'static str, args: &[Arg]) -> bool {
+    let look = || as_extension(|| spi::planned(sql, args, Mode::Read, |row| row.or_default::<bool>(1)));
     worker::transaction(look).is_ok_and(|found| found.first() == Some(&true))
 }

@@ -1,7 +1,7 @@
 //! What only some versions of the server have.
 
 use autoembed_tests::site::PATIENCE;
-use autoembed_tests::{Site, Stop};
+use autoembed_tests::{Site, Stop, eventually};
 
 /// Whether the server is of this major version or a later one; said where it is not.
 fn has(site: &mut Site, least: i64) -> bool {
@@ -56,6 +56,40 @@ fn g31_a_generated_column_with_another_expression() {
         site.settle("g", "t");
         site.db.run("SELECT autoembed.disable('g'); DROP TABLE g");
     }
+}
+
+/// Who has no more than the right to make others members of a role can neither act as that role nor become it, and so cannot fill its database.
+#[test]
+fn g34_a_restore_by_who_may_only_grant_the_owners_role() {
+    let mut site = Site::new();
+    if !has(&mut site, 16) {
+        return;
+    }
+    site.db.run(
+        "CREATE ROLE keeper LOGIN; CREATE ROLE granter LOGIN; CREATE ROLE deputy LOGIN;
+         GRANT keeper TO granter WITH ADMIN TRUE, INHERIT FALSE, SET FALSE; GRANT keeper TO deputy WITH INHERIT FALSE, SET TRUE",
+    );
+    let embeds = |site: &Site, database: &str, role: &str| {
+        site.cluster.client("postgres").run(&format!("CREATE DATABASE {database} OWNER keeper"));
+        let mut restorer = site.cluster.client_as(database, role);
+        restorer.run("SET application_name = 'pg_restore'");
+        let mut db = site.cluster.client(database);
+        db.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
+        db.run("INSERT INTO notes VALUES (1, 'a note')");
+        (restorer, db)
+    };
+    let (_granter, mut db) = embeds(&site, "first", "granter");
+    db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
+    let told = "pg_restore fills this database";
+    assert!(!site.cluster.log().contains(told));
+    // Who can become the owner may be restoring.
+    let (deputy, mut db) = embeds(&site, "second", "deputy");
+    eventually("the worker waits for the restore", PATIENCE, || {
+        if site.cluster.log().contains(told) { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    assert_eq!(db.int("SELECT count(embedding) FROM notes"), 0);
+    drop(deputy);
+    db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
 }
 
 /// A column that is generated as it is read is in no row: triggers, the input and the search see what it says all the same.

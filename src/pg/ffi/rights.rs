@@ -69,6 +69,14 @@ unsafe fn set(name: &str, value: &str) {
     }
 }
 
+/// What `pg_has_role` calls it that a role can become another by SET ROLE. From 16 on, a MEMBER may be one who can do no more than make others
+/// members; whether a role has another's rights as it is, is USAGE in all versions.
+#[cfg(feature = "pg15")]
+pub const CAN_BECOME: &str = "MEMBER";
+/// What `pg_has_role` calls it that a role can become another by SET ROLE.
+#[cfg(not(feature = "pg15"))]
+pub const CAN_BECOME: &str = "SET";
+
 /// Runs `body` with the rights to the extension's own tables and a search_path of the server's own names. Only for
 /// statements of this crate over those tables and the catalogue.
 pub fn as_extension<R>(body: impl FnOnce() -> R) -> R {
