@@ -116,18 +116,21 @@ fn tables() -> Vec<Table> {
     })
 }
 
-/// The part that a request belongs to, and the requests of the time, as SQL: `$1` is its beginning, `$2` the length of a part.
-macro_rules! of_period {
-    ($columns:literal, $which:literal, $grouped:literal) => {
+/// The requests of the time with the part that each belongs to, as SQL: `$1` is its beginning, `$2` the length of a part.
+macro_rules! part_of {
+    ($columns:literal) => {
         concat!(
             "SELECT ",
             $columns,
-            " FROM (SELECT t.*, floor((date_part('epoch', t.at) - $1) / $2)::int AS part FROM autoembed.requests t \
-               WHERE t.at >= to_timestamp($1)) r WHERE ",
-            $which,
-            " GROUP BY ",
-            $grouped
+            ", floor((date_part('epoch', t.at) - $1) / $2)::int AS part FROM autoembed.requests t WHERE t.at >= to_timestamp($1)"
         )
+    };
+}
+
+/// Of these requests.
+macro_rules! of_period {
+    ($columns:literal, $which:literal, $grouped:literal) => {
+        concat!("SELECT ", $columns, " FROM (", part_of!("t.*"), ") r WHERE ", $which, " GROUP BY ", $grouped)
     };
 }
 
@@ -157,9 +160,39 @@ fn points(range: [f64; 2], places: &Places) -> Vec<Point> {
             p95: None,
             waited: row.get(12),
             pending: row.get(13),
+            left: None,
         })
     });
-    found.into_iter().flatten().collect()
+    let mut points: Vec<Point> = found.into_iter().flatten().collect();
+    let left = left(range, places);
+    points.iter_mut().for_each(|p| p.left = left.get(&(p.table, p.part)).copied());
+    points
+}
+
+/// How many rows waited at the end of each part with a count: the last of them, less what was written after it. The last request of a burst
+/// is seldom one with a count.
+fn left(range: [f64; 2], places: &Places) -> HashMap<(usize, usize), i64> {
+    const SQL: &str = concat!(
+        "SELECT l.source::text, l.embedding::text, l.part, GREATEST(l.last[2] - COALESCE(sum(w.rows), 0), 0)::bigint FROM (",
+        of_period!(
+            "r.source, r.embedding, r.model, r.part, max(ARRAY[r.id, r.pending]) AS last",
+            "r.pending IS NOT NULL",
+            "r.source, r.embedding, r.model, r.part"
+        ),
+        ") l LEFT JOIN (",
+        part_of!("t.id, t.source, t.embedding, t.model, t.rows"),
+        ") w ON w.source = l.source AND w.embedding = l.embedding AND w.model = l.model AND w.part = l.part AND w.id > l.last[1] \
+         GROUP BY l.source, l.embedding, l.model, l.part, l.last"
+    );
+    let mut all: HashMap<(usize, usize), i64> = HashMap::new();
+    let found = read(SQL, args![range[0], range[1]], |row| {
+        let table = *places.get(&(text(row, 1), text(row, 2)))?;
+        Some(((table, part(row, 3)?), row.or_default::<i64>(4)))
+    });
+    for (place, n) in found.into_iter().flatten() {
+        all.entry(place).and_modify(|most| *most = (*most).max(n)).or_insert(n);
+    }
+    all
 }
 
 fn part(row: &Row, column: usize) -> Option<usize> {

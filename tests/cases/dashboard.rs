@@ -196,6 +196,8 @@ fn pictures_over_the_views_run() {
             let sql = target["rawSql"].as_str().expect("SQL");
             // As Grafana puts them in.
             let sql = sql
+                .replace("$__timeGroupAlias(at, $__interval, 0)", "$__timeGroupAlias(at, $__interval)")
+                .replace("$__timeGroupAlias(at, $__interval, NULL)", "$__timeGroupAlias(at, $__interval)")
                 .replace("$__timeGroupAlias(at, $__interval)", "floor(extract(epoch from at)/60)*60 AS \"time\"")
                 .replace("$__timeFilter(at)", "at BETWEEN now() - interval '1 day' AND now()")
                 .replace("$__interval_ms", "60000");

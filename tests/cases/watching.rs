@@ -73,13 +73,21 @@ fn the_example_shows_each_table_and_what_is_under_way() {
     println!("{said}");
     let line = |said: &str, words: &str| said.lines().find(|line| line.contains(words)).map(str::to_owned);
     let messages = line(&said, "messages.embedding").expect("a line of messages");
-    assert!(messages.contains("[ok]") && messages.contains(" waiting ") && messages.contains("in hand"), "{messages}");
+    assert!(messages.contains("[ok]"), "{messages}");
+    let heading = line(&said, "table  ").expect("a heading");
+    assert!(heading.contains(" waiting ") && heading.contains("in hand") && heading.ends_with("rows/s"), "{heading}");
+    assert_eq!(heading.len(), messages.len(), "figures stand below their names");
     let backfill = line(&said, "backfill messages").expect("a line of the backfill");
-    assert!(backfill.contains(" % of ") && backfill.trim_end().ends_with("running"), "{backfill}");
+    assert!(backfill.contains('[') && backfill.ends_with(" %"), "{backfill}");
+    let how_far = line(&said, " of about 400 rows, ").expect("how far it is");
+    assert!(how_far.ends_with("running"), "{how_far}");
+    assert!(said.contains("\u{1b}[2J"), "it is drawn anew");
     site.db.run("ALTER TABLE documents DISABLE TRIGGER USER; INSERT INTO autoembed.job (vectorizer_id, lane, key) SELECT id, 0, '1' FROM autoembed.vectorizer WHERE source = 'documents'::regclass");
     site.until_state("documents", "blocked");
-    let said = run(&site, WATCH);
+    let said = run(&site, &format!("\\set clear ''\n{WATCH}"));
+    assert!(said.lines().all(|line| line.len() <= 80) && !said.contains('\u{1b}'), "{said}");
     let documents = said.find("documents.embedding          [!!]").expect("somebody must look after documents");
-    assert!(documents < said.find("messages.embedding").unwrap() && said.contains("is disabled"), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(documents < said.find("messages.embedding").unwrap() && words.contains("is disabled"), "{said}");
     site.stub.release();
 }

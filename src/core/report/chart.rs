@@ -1,13 +1,13 @@
 //! One picture: bars or lines over time, drawn as SVG. What a bar stands for is told where one points at it, and the whole in words.
 
-use super::format::escape;
+use super::format::{abridged, escape};
 use super::scale::{Scale, time_marks};
 use super::{Period, Table};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 200.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
@@ -16,6 +16,8 @@ const MARKS: usize = 6;
 
 /// Things that are told of where one points.
 const MOST_TOLD: usize = 3;
+/// Characters of a name in a legend.
+const NAME: usize = 44;
 
 /// The colour of what has none of its own.
 pub(super) const OTHERS: usize = 6;
@@ -76,15 +78,33 @@ impl Chart<'_> {
             return;
         }
         let _ = write!(html, "<p>{}</p></figcaption>", escape(&self.note));
-        if self.series.len() > 1 {
-            html.push_str("<ul class=\"legend\">");
-            for series in &self.series {
-                let _ = write!(html, "<li><i class=\"c{}\"></i>{}</li>", series.colour, escape(&series.name));
-            }
-            html.push_str("</ul>");
-        }
+        self.legend(html);
         self.svg(html, period);
         html.push_str("</figure>\n");
+    }
+
+    /// Also of one thing: its name is nowhere else.
+    fn legend(&self, html: &mut String) {
+        let mark = if self.kind == Kind::Lines { 'k' } else { 'c' };
+        html.push_str("<ul class=\"legend\">");
+        for Series { name, colour, .. } in &self.series {
+            let shown = abridged(name, NAME);
+            let whole = if shown == *name { String::new() } else { format!(" title=\"{}\"", escape(name)) };
+            let _ = write!(html, "<li{whole}><i class=\"{mark}{colour}\"></i><span>{}</span></li>", escape(&shown));
+        }
+        html.push_str("</ul>");
+    }
+
+    /// What is to be heard of the picture where it cannot be seen.
+    fn label(&self, period: &Period) -> String {
+        let height = |part: usize| {
+            let values = self.series.iter().filter_map(|s| s.values[part]);
+            if self.kind == Kind::Lines { values.fold(0.0, f64::max) } else { values.sum() }
+        };
+        let most = (0..period.parts.len()).max_by(|a, b| height(*a).total_cmp(&height(*b)).then_with(|| b.cmp(a)));
+        let told = most.and_then(|part| Some(when(period, part) + &self.told(part)?));
+        let told = told.map_or(String::new(), |told| format!(". The most: {told}"));
+        format!("{}: {}{told}. All parts are in the table below the pictures", self.title, self.note)
     }
 
     fn svg(&self, html: &mut String, period: &Period) {
@@ -93,7 +113,7 @@ impl Chart<'_> {
         let width = (WIDTH - LEFT - RIGHT) / n as f64;
         let x = |part: usize| LEFT + width * part as f64;
         let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - scale.height(value));
-        let label = escape(&format!("{}: {}", self.title, self.note));
+        let label = escape(&self.label(period));
         let _ = write!(
             html,
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\"><g class=\"grid\">"
@@ -126,12 +146,12 @@ impl Chart<'_> {
             Kind::Bars | Kind::Levels => self.stack(html, n, width, x, y),
             Kind::Lines => self.lines(html, |part| x(part) + width / 2.0, y),
         }
-        html.push_str("<g class=\"hit\">");
+        let _ = write!(html, "<g class=\"hit\" stroke-width=\"{}\">", short(width));
         for part in 0..n {
             if let Some(told) = self.told(part) {
-                let (at, wide, high) = (short(x(part)), short(width), HEIGHT - TOP - BOTTOM);
+                let (at, high) = (short(x(part) + width / 2.0), HEIGHT - TOP - BOTTOM);
                 let told = escape(&(when(period, part) + &told));
-                let _ = write!(html, "<path d=\"M{at} {TOP}h{wide}v{high}h-{wide}z\"><title>{told}</title></path>");
+                let _ = write!(html, "<path d=\"M{at} {TOP}v{high}\"><title>{told}</title></path>");
             }
         }
         html.push_str("</g></svg>");
@@ -209,7 +229,7 @@ impl Chart<'_> {
         }
         words.extend(known.iter().map(|(series, value)| match self.series.len() {
             1 => (self.write)(*value),
-            _ => format!("{} {}", series.name, (self.write)(*value)),
+            _ => format!("{} {}", abridged(&series.name, NAME), (self.write)(*value)),
         }));
         (!words.is_empty()).then(|| words.join("; "))
     }
@@ -242,7 +262,7 @@ pub(super) fn spark(html: &mut String, title: &str, series: &Series, parts: usiz
     if !path.is_empty() {
         let _ = write!(html, "<path class=\"c{}\" d=\"{path}\"/>", series.colour);
     }
-    let most = if most > 0.0 { write(most) } else { "-".to_string() };
+    let most = if series.most().is_some() { write(most) } else { "-".to_string() };
     let _ = write!(html, "</svg><b>{}</b></div>", escape(&most));
 }
 

@@ -1,25 +1,38 @@
 //! The pictures of all tables together.
 
 use super::chart::{Chart, Kind, Series};
-use super::format::{count, dollars, millis, millis_marked, number, percent, plural, seconds, short};
+use super::figures;
+use super::format::{
+    count, dollars, dollars_marked, escape, millis, millis_marked, number, pace_unit, percent, plural, seconds, short,
+};
 use super::series::{backlog, length, names, of_table, ranked, stacked, tables_ranked};
 use super::{Point, Report, Times};
+use std::fmt::Write as _;
 
 /// Adds them.
 pub(super) fn overall(html: &mut String, report: &Report) {
-    html.push_str("<section><h2>Over time</h2>\n<div class=\"charts\">\n");
+    let part = seconds(report.period.seconds);
+    let zone = escape(&report.about.time_zone);
+    let _ = write!(
+        html,
+        "<section><h2>Over time</h2>\n<p>One bar or point stands for {part}, from the time below it on ({zone}). Point at it to see its \
+         figures; all of them are in the table below the pictures.</p>\n<div class=\"charts\">\n"
+    );
     let charts = [
         throughput(report),
         waiting(report),
         latency(report),
         waited(report),
+        requests(report),
         errors(report),
         texts(report),
         tokens(report),
         cost(report),
     ];
     charts.iter().for_each(|chart| chart.draw(html, &report.period));
-    html.push_str("</div></section>\n");
+    html.push_str("</div>\n");
+    figures::table(html, report);
+    html.push_str("</section>\n");
 }
 
 fn sum(report: &Report, of: impl Fn(&Point) -> i64) -> i64 {
@@ -29,16 +42,28 @@ fn sum(report: &Report, of: impl Fn(&Point) -> i64) -> i64 {
 fn throughput(report: &Report) -> Chart<'_> {
     let order = tables_ranked(report);
     let names = names(report, &order);
+    let mut all = vec![0.0; report.period.parts.len()];
+    for point in &report.points {
+        if let Some(all) = all.get_mut(point.part) {
+            *all += point.rows as f64 / length(report, point.part);
+        }
+    }
+    let (time, unit) = pace_unit(all.into_iter().fold(0.0, f64::max));
     let rates = order.iter().zip(&names).flat_map(|(table, name)| {
-        of_table(report, *table).map(|p| (name.clone(), p.part, p.rows as f64 / length(report, p.part)))
+        of_table(report, *table).map(move |p| (name.clone(), p.part, p.rows as f64 * time / length(report, p.part)))
     });
+    let (title, write): (_, fn(f64) -> String) = match unit {
+        "rows/s" => ("Rows embedded a second", |n| number(n) + " rows/s"),
+        "rows/min" => ("Rows embedded a minute", |n| number(n) + " rows/min"),
+        _ => ("Rows embedded an hour", |n| number(n) + " rows/h"),
+    };
     Chart {
-        title: "Rows embedded a second",
+        title,
         note: plural(sum(report, |p| p.rows), "row", "rows") + " in all",
         kind: Kind::Bars,
         series: without_empty(stacked(&names, report.period.parts.len(), rates)),
         is_whole: false,
-        write: |n| number(n) + " rows/s",
+        write,
         mark: short,
         empty: "No row was embedded in this time.",
     }
@@ -54,7 +79,7 @@ fn waiting(report: &Report) -> Chart<'_> {
     let now: i64 = report.tables.iter().filter_map(|t| t.pending).sum();
     Chart {
         title: "Rows waiting",
-        note: format!("{} now; the most of each part, held until the next count", count(now)),
+        note: format!("{} now; before, the most that was counted while requests were made", count(now)),
         kind: Kind::Levels,
         series: without_empty(series),
         is_whole: true,
@@ -110,6 +135,24 @@ fn waited(report: &Report) -> Chart<'_> {
     }
 }
 
+fn requests(report: &Report) -> Chart<'_> {
+    let names = ["answered", "failed"].map(str::to_string);
+    let told = report.points.iter().flat_map(|p| {
+        let failed = p.errors.min(p.requests);
+        [(names[0].clone(), p.part, (p.requests - failed) as f64), (names[1].clone(), p.part, failed as f64)]
+    });
+    Chart {
+        title: "Requests",
+        note: plural(sum(report, |p| p.requests), "request", "requests") + " in all",
+        kind: Kind::Bars,
+        series: without_empty(stacked(&names, report.period.parts.len(), told)),
+        is_whole: true,
+        write: |n| count(n.round() as i64),
+        mark: short,
+        empty: "No request was made in this time.",
+    }
+}
+
 fn errors(report: &Report) -> Chart<'_> {
     let told = || report.errors.iter().map(|e| (e.code.clone(), e.count as f64));
     let series = stacked(
@@ -119,7 +162,7 @@ fn errors(report: &Report) -> Chart<'_> {
     );
     let (requests, failed) = (sum(report, |p| p.requests), sum(report, |p| p.errors));
     Chart {
-        title: "Requests that failed",
+        title: "Requests that failed, by code",
         note: format!("{} of {} ({})", count(failed), count(requests), percent(failed, requests)),
         kind: Kind::Bars,
         series,
@@ -180,7 +223,7 @@ fn cost(report: &Report) -> Chart<'_> {
         series: by_model(report, |p| p.cost),
         is_whole: false,
         write: dollars,
-        mark: |n| if n == 0.0 { "0".to_string() } else { format!("${}", short(n)) },
+        mark: dollars_marked,
         empty: if sum(report, |p| p.tokens) > 0 {
             "No price is known: tell it by the model's option price_per_million_tokens."
         } else {

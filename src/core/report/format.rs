@@ -44,6 +44,17 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     }
 }
 
+/// A name of at most so many characters: of a longer one the middle is left out, since names of tables differ at their ends.
+pub(super) fn abridged(name: &str, most: usize) -> String {
+    let length = name.chars().count();
+    if length <= most {
+        return name.to_string();
+    }
+    let kept = most.saturating_sub(3);
+    let (begin, end) = (kept - kept / 2, kept / 2);
+    name.chars().take(begin).chain("...".chars()).chain(name.chars().skip(length - end)).collect()
+}
+
 /// 1,234,567.
 pub(super) fn count(n: i64) -> String {
     let digits = n.unsigned_abs().to_string();
@@ -69,9 +80,11 @@ pub(super) fn number(n: f64) -> String {
     }
 }
 
-/// 1.2k, 30M: where there is little room.
+/// 0.0015, 1.2k, 30M: where there is little room. For figures of two digits, as those beside an axis are: they are exact.
 pub(super) fn short(n: f64) -> String {
     let (value, unit) = match n.abs() {
+        0.0 => return "0".to_string(),
+        a if a < 1.0 => return small(n),
         a if a < 1e3 => return number(n),
         a if a < 1e6 => (n / 1e3, "k"),
         a if a < 1e9 => (n / 1e6, "M"),
@@ -80,8 +93,33 @@ pub(super) fn short(n: f64) -> String {
     trimmed(if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }) + unit
 }
 
+/// Below 1, with two digits: 0.0015, 5e-7.
+fn small(n: f64) -> String {
+    let places = 1 - n.abs().log10().floor() as i32;
+    if places > 5 {
+        let text = format!("{n:.1e}");
+        return text.replace(".0e", "e");
+    }
+    trimmed(format!("{n:.0$}", places.max(1) as usize))
+}
+
 fn trimmed(text: String) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// In which time rows are counted, so that there is one at least: its seconds, and how the rate is written.
+pub(super) fn pace_unit(a_second: f64) -> (f64, &'static str) {
+    match a_second {
+        n if n >= 1.0 || n <= 0.0 || n.is_nan() => (1.0, "rows/s"),
+        n if n * 60.0 >= 1.0 => (60.0, "rows/min"),
+        _ => (3600.0, "rows/h"),
+    }
+}
+
+/// 77 rows/s, 12 rows/min.
+pub(super) fn pace(a_second: f64) -> String {
+    let (time, unit) = pace_unit(a_second);
+    format!("{} {unit}", number(a_second * time))
 }
 
 /// A part of a whole.
@@ -104,13 +142,17 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
-/// Milliseconds beside an axis: one number and one unit.
+/// Milliseconds beside an axis: one number, and the largest unit of which they are a whole number.
 pub(super) fn millis_marked(ms: f64) -> String {
-    match ms {
-        0.0 => "0".to_string(),
-        ms if ms < 1000.0 => number(ms) + " ms",
-        ms if ms < 10_000_000.0 => short(ms / 1000.0) + " s",
-        ms => number(ms / 3_600_000.0) + " h",
+    if ms <= 0.0 {
+        return "0".to_string();
+    }
+    let units = [(86_400_000.0, "d"), (3_600_000.0, "h"), (60_000.0, "min")];
+    let whole = units.into_iter().find(|(size, _)| ms >= *size && (ms / size).fract() < 1e-9);
+    match whole {
+        Some((size, unit)) => format!("{} {unit}", short(ms / size)),
+        None if ms < 1000.0 => short(ms) + " ms",
+        None => short(ms / 1000.0) + " s",
     }
 }
 
@@ -140,6 +182,11 @@ pub(super) fn dollars(cost: f64) -> String {
         c if c < 100.0 => format!("${c:.2}"),
         c => format!("${}", count(c.round() as i64)),
     }
+}
+
+/// US dollars beside an axis.
+pub(super) fn dollars_marked(cost: f64) -> String {
+    if cost == 0.0 { "0".to_string() } else { format!("${}", short(cost)) }
 }
 
 /// One thing or several.

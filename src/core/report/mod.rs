@@ -7,6 +7,7 @@
 mod chart;
 mod charts;
 mod classes;
+mod figures;
 pub mod format;
 mod now;
 mod period;
@@ -150,6 +151,8 @@ pub struct Point {
     pub waited: Option<f64>,
     /// Most rows that waited at once, as far as they were counted.
     pub pending: Option<i64>,
+    /// Rows that waited at its end: the last count, less what was written after it.
+    pub left: Option<i64>,
 }
 
 /// How long things took in one part of the time, in milliseconds.

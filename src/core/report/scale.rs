@@ -5,7 +5,7 @@
 pub(super) enum Scale {
     /// From 0 to the top.
     Linear(f64),
-    /// From the bottom to the top, both powers of ten.
+    /// From the bottom to the top, tenfold or nearly so from line to line.
     Log(f64, f64),
 }
 
@@ -17,20 +17,26 @@ impl Scale {
         if is_whole {
             step = step.max(1.0);
         }
-        let lines = (most / step - 1e-9).ceil().max(1.0);
-        (Scale::Linear(step * lines), (0..=lines as usize).map(|i| step * i as f64).collect())
+        Scale::of_steps(most, step)
     }
 
-    /// Tenfold from line to line where the values are far apart, else as [`Scale::linear`]. For values above 0.
+    /// For times in milliseconds above 0: lines are at round times of a clock, and much further apart from one to the next where the
+    /// values are.
     pub(super) fn for_times(least: f64, most: f64) -> (Scale, Vec<f64>) {
-        if least.is_nan() || least <= 0.0 || most / least < 30.0 {
-            return Scale::linear(most, false);
+        if least.is_nan() || least <= 0.0 || most / least < 30.0 || !most.is_finite() {
+            let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
+            return Scale::of_steps(most, time_step(most / 4.0));
         }
-        let bottom = least.log10().floor();
-        let top = most.log10().ceil().max(bottom + 1.0);
-        let every = ((top - bottom) / 5.0).ceil().max(1.0) as usize;
-        let lines = (bottom as i32..=top as i32).step_by(every).map(|e| 10f64.powi(e)).collect();
-        (Scale::Log(10f64.powf(bottom), 10f64.powf(top)), lines)
+        let bottom = POWERS.into_iter().rev().find(|line| *line <= least).unwrap_or(POWERS[0]);
+        let top = POWERS.into_iter().find(|line| *line >= most && *line > bottom).unwrap_or(most);
+        let lines: Vec<f64> = POWERS.into_iter().filter(|line| (bottom..=top).contains(line)).collect();
+        let every = lines.len().saturating_sub(1).div_ceil(6).max(1);
+        (Scale::Log(bottom, top), lines.into_iter().step_by(every).collect())
+    }
+
+    fn of_steps(most: f64, step: f64) -> (Scale, Vec<f64>) {
+        let lines = (most / step - 1e-9).ceil().max(1.0);
+        (Scale::Linear(step * lines), (0..=lines as usize).map(|i| step * i as f64).collect())
     }
 
     /// 0 at the bottom, 1 at the top.
@@ -47,6 +53,39 @@ impl Scale {
 fn round_up(n: f64) -> f64 {
     let power = 10f64.powf(n.log10().floor());
     [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|m| *m >= n * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+}
+
+/// In milliseconds: a second, a minute, an hour, a day.
+const SECOND: f64 = 1000.0;
+const MINUTE: f64 = 60.0 * SECOND;
+const HOUR: f64 = 60.0 * MINUTE;
+const WHOLE_DAY: f64 = 24.0 * HOUR;
+/// Lines for times that are far apart.
+const POWERS: [f64; 12] = [
+    0.1,
+    1.0,
+    10.0,
+    100.0,
+    SECOND,
+    10.0 * SECOND,
+    MINUTE,
+    10.0 * MINUTE,
+    HOUR,
+    WHOLE_DAY,
+    10.0 * WHOLE_DAY,
+    100.0 * WHOLE_DAY,
+];
+
+/// Between two lines for times that are near each other: not below `n` milliseconds.
+fn time_step(n: f64) -> f64 {
+    let of = |unit: f64, steps: &[f64]| steps.iter().map(|s| s * unit).find(|step| *step >= n * (1.0 - 1e-9));
+    if n <= 500.0 {
+        return round_up(n);
+    }
+    of(SECOND, &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0])
+        .or_else(|| of(MINUTE, &[1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0]))
+        .or_else(|| of(HOUR, &[1.0, 2.0, 3.0, 6.0, 12.0]))
+        .unwrap_or_else(|| WHOLE_DAY * round_up(n / WHOLE_DAY))
 }
 
 const DAY: i64 = 86_400;

@@ -62,23 +62,27 @@ pub(super) fn length(report: &Report, part: usize) -> f64 {
     if is_last { period.last_seconds.clamp(1.0_f64.min(period.seconds), period.seconds) } else { period.seconds }
 }
 
-/// How many rows of a table waited: as last counted, and at the end as it is now.
+/// How many rows of a table waited: in a part with a count the most of it, then what was left of them until the next, and at the end as it
+/// is now.
 pub(super) fn backlog(report: &Report, table: usize) -> Vec<Option<f64>> {
-    let mut counted: Vec<Option<i64>> = vec![None; report.period.parts.len()];
+    let mut parts: Vec<(Option<i64>, Option<i64>, i64)> = vec![(None, None, 0); report.period.parts.len()];
     for point in of_table(report, table) {
-        if let Some(most) = counted.get_mut(point.part) {
+        if let Some((most, left, rows)) = parts.get_mut(point.part) {
             *most = (*most).max(point.pending);
+            *left = (*left).max(point.left);
+            *rows += point.rows;
         }
     }
-    if let (Some(last), Some(now)) = (counted.last_mut(), report.tables[table].pending) {
+    if let (Some((last, ..)), Some(now)) = (parts.last_mut(), report.tables[table].pending) {
         *last = (*last).max(Some(now));
     }
-    let mut held = None;
-    counted
+    let mut held: Option<i64> = None;
+    parts
         .into_iter()
-        .map(|count| {
-            held = count.or(held);
-            held.map(|n| n as f64)
+        .map(|(most, left, rows)| {
+            let level = most.or(held);
+            held = left.or(most).or(held.map(|held| (held - rows).max(0)));
+            level.map(|n| n as f64)
         })
         .collect()
 }

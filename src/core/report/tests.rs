@@ -5,6 +5,8 @@
 use super::*;
 use std::collections::HashSet;
 
+mod colours;
+
 /// Three tables over a day in parts of a quarter of an hour.
 fn busy(tables: usize) -> Report {
     let parts: Vec<String> =
@@ -34,6 +36,7 @@ fn busy(tables: usize) -> Report {
         p95: Some(120.0 + part as f64),
         waited: Some(900.0),
         pending: Some(1234),
+        left: Some(34),
     };
     Report {
         about: About {
@@ -167,6 +170,31 @@ fn it_says_so_where_there_is_nothing() {
     assert!(page(&report).contains("the built-in model has none"));
 }
 
+/// All are told apart by it where there is but one of them, and a long one leaves room for the picture.
+#[test]
+fn pictures_name_what_they_show() {
+    let html = page(&busy(1));
+    for name in ["public.table_0", "http_503", "model-0", "answered", "failed"] {
+        assert!(html.contains(&format!("<span>{name}</span></li>")), "{name}");
+    }
+    let mut report = busy(2);
+    report.tables[0].name = "n".repeat(200);
+    let html = page(&report);
+    let name = "n".repeat(200);
+    assert_eq!(html.matches(&name).count(), 3, "twice for who points at a legend, and with its figures");
+    // A figure that is small has as many digits as it needs.
+    report.points.iter_mut().for_each(|p| p.cost = 1e-9);
+    assert!(page(&report).contains(">$1e-9<") && !page(&report).contains("$&lt;"));
+    // What is heard where nothing is seen.
+    let label = html.split("aria-label=\"").find(|label| label.starts_with("Requests that failed")).unwrap();
+    assert!(
+        label.starts_with(
+            "Requests that failed, by code: 194 of 2,328 (8.3 %). The most: 2026-11-21 13:00: 2. All parts"
+        ),
+        "{label:.200}"
+    );
+}
+
 #[test]
 fn what_is_wrong_is_said_first() {
     let mut report = busy(3);
@@ -183,6 +211,12 @@ fn what_is_wrong_is_said_first() {
     assert!(place("<h3>public.table_2</h3>") < place("<h3>public.table_0</h3>"), "what needs somebody comes first");
     report.tables[0].state = "active: waiting for the API, which answered: no".to_string();
     assert!(page(&report).contains("public.table_0: waiting for the API, which answered: no"));
+    // The worst comes first, whatever it is.
+    let said = page(&report);
+    assert!(said.find("no worker serves").unwrap() < said.find("waiting for the API, which answered").unwrap());
+    let mut held = busy(1);
+    (held.tables[0].state, held.tables[0].pending) = ("paused".to_string(), Some(7));
+    assert!(page(&held).contains("public.table_0 is paused; 7 rows wait"));
     // A standby has no worker, and needs none.
     report.about.is_standby = true;
     assert!(!page(&report).contains("no worker serves"));
@@ -192,7 +226,7 @@ fn what_is_wrong_is_said_first() {
 fn with_many_tables_it_stays_small() {
     let sizes = [3, 50, 500].map(|tables| page(&busy(tables)).len());
     println!("{sizes:?} bytes with 3, 50 and 500 tables");
-    assert!(sizes[0] < 200_000 && sizes[1] < 300_000 && sizes[2] < 310_000, "{sizes:?}");
+    assert!(sizes[0] < 210_000 && sizes[1] < 330_000 && sizes[2] < 340_000, "{sizes:?}");
     assert!(page(&busy(500)).contains("And 450 more"));
 }
 
@@ -206,6 +240,22 @@ fn figures_are_those_of_the_points() {
     assert!(html.contains("3,880,000 tokens in all") && html.contains("$0.0776 in all"));
     // The last part is not over: its rate is of the time so far.
     assert!(html.contains("2026-11-21 13:00: 10 rows/s") && html.contains("2026-11-21 13:00: 22.4 rows/s"));
+    // What is drawn is there as a table, too, a line a part.
+    let (_, table) = html.split_once("<table class=\"figures\">").unwrap();
+    let lines: Vec<&str> =
+        table.split("</table>").next().unwrap().lines().filter(|line| line.contains("row\"")).collect();
+    assert_eq!(lines.len(), 97);
+    assert_eq!(
+        lines[1],
+        "<tr><th scope=\"row\">2026-11-21 13:15</th><td>9,007</td><td>1,234</td><td>50 ms</td><td>200 ms</td><td>300 ms</td><td>1 min 30 s</td>\
+         <td>12</td><td>1</td><td>8,000</td><td>100</td><td>40,000</td><td>$0.0008</td></tr>"
+    );
+    // And where there is little, not as thousandths of a row.
+    let mut report = busy(1);
+    report.points.iter_mut().for_each(|p| p.rows = 30);
+    assert!(page(&report).contains("Rows embedded a minute") && page(&report).contains("13:15: 2 rows/min"));
+    report.points.iter_mut().for_each(|p| p.rows = i64::from(p.part == 9));
+    assert!(page(&report).contains("Rows embedded an hour") && page(&report).contains("4 rows/h"));
     // A place outside of the time is no reason to fail.
     let mut report = busy(1);
     report.points[0].part = 5000;
@@ -219,16 +269,27 @@ fn a_backlog_lasts_until_it_is_counted_again() {
     let mut report = busy(2);
     report.period.parts.truncate(6);
     report.points = vec![
-        Point { table: 0, part: 1, pending: Some(70), ..Point::default() },
-        Point { table: 0, part: 1, pending: Some(90), ..Point::default() },
+        Point { table: 0, part: 1, pending: Some(70), left: Some(0), ..Point::default() },
+        Point { table: 0, part: 1, pending: Some(90), left: Some(40), ..Point::default() },
         Point { table: 0, part: 3, pending: None, ..Point::default() },
         Point { table: 0, part: 4, pending: Some(5), ..Point::default() },
     ];
     report.tables[0].pending = Some(8);
-    assert_eq!(series::backlog(&report, 0), [None, Some(90.0), Some(90.0), Some(90.0), Some(5.0), Some(8.0)]);
+    assert_eq!(series::backlog(&report, 0), [None, Some(90.0), Some(40.0), Some(40.0), Some(5.0), Some(8.0)]);
     assert_eq!(series::backlog(&report, 1), [None, None, None, None, None, Some(1.0)]);
     report.tables[0].pending = None;
     assert_eq!(series::backlog(&report, 0).last(), Some(&Some(5.0)));
+    report.points[2].rows = 30;
+    assert_eq!(series::backlog(&report, 0)[2..4], [Some(40.0), Some(40.0)]);
+    report.points[3].pending = None;
+    assert_eq!(series::backlog(&report, 0)[4], Some(10.0), "what was written waits no more");
+    report.points[3].pending = Some(5);
+    report.points[3].left = Some(0);
+    assert_eq!(
+        series::backlog(&report, 0).last(),
+        Some(&Some(0.0)),
+        "what was counted in a burst is not there for ever"
+    );
 }
 
 #[test]
@@ -310,9 +371,25 @@ fn axes_hold_all_values() {
         }
     }
     let (scale, lines) = scale::Scale::for_times(3.0, 90_000.0);
-    assert_eq!(lines, [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0]);
+    assert_eq!(lines, [1.0, 10.0, 100.0, 1000.0, 10_000.0, 60_000.0, 600_000.0]);
     assert!(scale.height(3.0) > 0.0 && scale.height(90_000.0) < 1.0 && scale.height(0.0) == 0.0);
     assert_eq!(scale::Scale::for_times(50.0, 90.0).0, scale::Scale::Linear(100.0));
+    // As a clock has them, and so that each can be written short.
+    let written =
+        |least, most| scale::Scale::for_times(least, most).1.into_iter().map(format::millis_marked).collect::<Vec<_>>();
+    assert_eq!(written(90.0, 1400.0), ["0", "500 ms", "1 s", "1.5 s"]);
+    assert_eq!(written(9e4, 2.1e5), ["0", "1 min", "2 min", "3 min", "4 min"]);
+    assert_eq!(written(3e6, 5e6), ["0", "30 min", "1 h", "90 min"]);
+    assert_eq!(written(400.0, 2.1e6), ["100 ms", "1 s", "10 s", "1 min", "10 min", "1 h"]);
+    for most in (0..90).map(|i| 1.3f64.powi(i)) {
+        for least in [most / 2.0, most / 1e3, most / 1e7] {
+            let (scale, lines) = scale::Scale::for_times(least, most);
+            assert!((2..=8).contains(&lines.len()) && scale.height(most) > 0.3, "{least} to {most}: {lines:?}");
+            assert!(lines.iter().all(|line| format::millis_marked(*line).len() <= 8), "{lines:?}");
+            let marks: HashSet<String> = lines.iter().map(|line| format::millis_marked(*line)).collect();
+            assert_eq!(marks.len(), lines.len(), "{lines:?}");
+        }
+    }
     for strange in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
         assert!(scale::Scale::linear(strange, true).1.iter().all(|line| line.is_finite()), "{strange}");
     }
@@ -329,7 +406,19 @@ fn figures_as_people_read_them() {
         [-1.0, 0.44, 59.7, 60.0, 3599.9, 7830.0, 86_399.0, 90_000.0].map(seconds),
         ["0 s", "0.4 s", "1 min", "1 min", "1 h", "2 h 11 min", "1 d", "1 d 1 h"]
     );
-    assert_eq!([0.0, 10.0, 60_000.0, 1e8].map(millis_marked), ["0", "10 ms", "60 s", "27.8 h"]);
+    assert_eq!(
+        [0.0, 0.1, 10.0, 1500.0, 60_000.0, 90_000.0, 3.6e6, 8.64e8].map(millis_marked),
+        ["0", "0.1 ms", "10 ms", "1.5 s", "1 min", "90 s", "1 h", "10 d"]
+    );
+    assert_eq!(
+        [0.0, 5e-7, 1.5e-6, 0.000_15, 0.02, 0.25].map(short),
+        ["0", "5e-7", "1.5e-6", "0.00015", "0.02", "0.25"]
+    );
+    assert_eq!([0.0, 0.0005, 4.0, 1500.0].map(dollars_marked), ["0", "$0.0005", "$4", "$1.5k"]);
+    assert_eq!([0.0, 2.5, 0.2, 0.001].map(pace), ["0 rows/s", "2.5 rows/s", "12 rows/min", "3.6 rows/h"]);
+    let long = "a".repeat(30) + "-\u{e9}" + &"z".repeat(30);
+    assert_eq!(abridged(&long, 21), format!("{}...{}", "a".repeat(9), "z".repeat(9)));
+    assert_eq!(abridged("caf\u{e9}", 4), "caf\u{e9}");
     assert_eq!(
         [0.0, 1e-9, 0.000_12, 0.5, 12.345, 4321.0].map(dollars),
         ["$0", "< $0.000001", "$0.00012", "$0.5000", "$12.35", "$4,321"]
