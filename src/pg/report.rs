@@ -6,8 +6,8 @@ use crate::pg::ffi::spi::{self, Arg, Mode, Row, args};
 use crate::pg::ffi::types::Text;
 use crate::pg::settings;
 use autoembed_core::report::{
-    About, CLASSES, Classes, Errors, Failures, MOST_LINES, Period, Point, Progress, Report, Table, Times, Usage,
-    Worker, page, part_seconds,
+    About, Between, CLASSES, Classes, Errors, Failures, MOST_LINES, Period, Point, Progress, Report, Table, Times,
+    Usage, Worker, page, part_seconds,
 };
 use pgrx::datum::Interval;
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ pub fn of(since: Interval) -> Result<String> {
     let places = tables.iter().enumerate().map(|(i, t)| ((t.name.clone(), t.column.clone()), i)).collect();
     let mut points = points(range, &places);
     let times = times(range, &places, &mut tables, &mut points);
-    Ok(page(&Report {
+    Ok(page(Report {
         about,
         period,
         tables,
@@ -56,11 +56,18 @@ pub fn of(since: Interval) -> Result<String> {
         progress: progress(),
         workers: workers(),
         usage: may_see_usage().then(|| usage(begin)),
+        between: Between::new(|| {
+            pgrx::check_for_interrupts!();
+        }),
     }))
 }
 
-fn read<T>(sql: &str, args: &[Arg], row: impl FnMut(&Row) -> T) -> Vec<T> {
-    spi::query(sql, args, Mode::Read, row)
+fn read<T>(sql: &str, args: &[Arg], mut row: impl FnMut(&Row) -> T) -> Vec<T> {
+    // There may be a million of them.
+    spi::query(sql, args, Mode::Read, |found| {
+        pgrx::check_for_interrupts!();
+        row(found)
+    })
 }
 
 fn text(row: &Row, column: usize) -> String {
@@ -221,6 +228,7 @@ fn times(range: [f64; 2], places: &Places, tables: &mut [Table], points: &mut [P
         Some((table, part(row, 3)?, row.get::<i32>(4)?, row.get::<i64>(5)?))
     });
     for (table, part, class, count) in answered.into_iter().flatten() {
+        pgrx::check_for_interrupts!();
         of_part.entry(part).or_default().add(class, count);
         of_table.entry(table).or_default().add(class, count);
         of_both.entry((table, part)).or_default().add(class, count);

@@ -187,3 +187,37 @@ fn fifty_tables_fit() {
     assert!(page.len() < 330_000, "{}", page.len());
     assert_eq!(page.matches("<article>").count(), 50);
 }
+
+/// Who does not want it any more does not wait until it is drawn.
+#[test]
+fn it_ends_when_it_is_not_wanted() {
+    const TABLES: i64 = 40;
+    let mut site = Site::new();
+    site.db.run(&format!(
+        "DO $$BEGIN FOR i IN 1..{TABLES} LOOP
+           EXECUTE format('CREATE TABLE t_%s (id int PRIMARY KEY, body text)', i);
+           PERFORM autoembed.enable(format('t_%s', i)::regclass, 'body', model => 'stub', index => 'none');
+         END LOOP; END$$;
+         INSERT INTO autoembed.request (at, vectorizer_id, model, inputs, rows, tokens, ms)
+         SELECT now() - i * interval '0.8 s', 1 + i % {TABLES}, 'model ' || i % 7, 1, 1, 10, 5 FROM generate_series(1, 100000) i"
+    ));
+    let mut took = || {
+        let begun = Instant::now();
+        report(&mut site.db);
+        begun.elapsed()
+    };
+    // The first also reads the table from the disk.
+    let whole = took().min(took());
+    for part in [0.1, 0.3] {
+        let limit = whole.mul_f64(part);
+        site.db.run(&format!("SET statement_timeout = {}", limit.as_millis().max(1)));
+        let begun = Instant::now();
+        let ended = site.db.error("SELECT autoembed.report()");
+        assert_eq!(ended.code, "57014", "{ended:?}");
+        let late = begun.elapsed().saturating_sub(limit);
+        println!("after {limit:?} of {whole:?}: {late:?} late");
+        assert!(late < whole.mul_f64(0.5).max(std::time::Duration::from_millis(500)), "{late:?} late");
+    }
+    site.db.run("RESET statement_timeout");
+    report(&mut site.db);
+}

@@ -5,7 +5,7 @@ use super::figures;
 use super::format::{
     count, dollars, dollars_marked, escape, millis, millis_marked, number, pace_unit, percent, plural, seconds, short,
 };
-use super::series::{backlog, length, names, of_table, ranked, stacked, tables_ranked};
+use super::series::{backlog, length, names, of_all, of_table, ranked, stacked, tables_ranked};
 use super::{Point, Report, Times};
 use std::fmt::Write as _;
 
@@ -36,14 +36,14 @@ pub(super) fn overall(html: &mut String, report: &Report) {
 }
 
 fn sum(report: &Report, of: impl Fn(&Point) -> i64) -> i64 {
-    report.points.iter().map(of).sum()
+    of_all(report).map(of).sum()
 }
 
 fn throughput(report: &Report) -> Chart<'_> {
     let order = tables_ranked(report);
     let names = names(report, &order);
     let mut all = vec![0.0; report.period.parts.len()];
-    for point in &report.points {
+    for point in of_all(report) {
         if let Some(all) = all.get_mut(point.part) {
             *all += point.rows as f64 / length(report, point.part);
         }
@@ -137,7 +137,7 @@ fn waited(report: &Report) -> Chart<'_> {
 
 fn requests(report: &Report) -> Chart<'_> {
     let names = ["answered", "failed"].map(str::to_string);
-    let told = report.points.iter().flat_map(|p| {
+    let told = of_all(report).flat_map(|p| {
         let failed = p.errors.min(p.requests);
         [(names[0].clone(), p.part, (p.requests - failed) as f64), (names[1].clone(), p.part, failed as f64)]
     });
@@ -176,9 +176,7 @@ fn errors(report: &Report) -> Chart<'_> {
 fn texts(report: &Report) -> Chart<'_> {
     let (sent, known) = (sum(report, |p| p.inputs), sum(report, |p| p.cached));
     let names = ["sent", "remembered, so not sent"].map(str::to_string);
-    let told = report
-        .points
-        .iter()
+    let told = of_all(report)
         .flat_map(|p| [(names[0].clone(), p.part, p.inputs as f64), (names[1].clone(), p.part, p.cached as f64)]);
     let mut series = stacked(&names, report.period.parts.len(), told);
     series[1].colour = 2;
@@ -196,8 +194,8 @@ fn texts(report: &Report) -> Chart<'_> {
 
 fn by_model(report: &Report, of: fn(&Point) -> f64) -> Vec<Series> {
     // One order for tokens and dollars, so that a model has one colour.
-    let names = ranked(report.points.iter().map(|p| (p.model.clone(), p.tokens as f64)));
-    let told = report.points.iter().map(|p| (p.model.clone(), p.part, of(p)));
+    let names = ranked(of_all(report).map(|p| (p.model.clone(), p.tokens as f64)));
+    let told = of_all(report).map(|p| (p.model.clone(), p.part, of(p)));
     without_empty(stacked(&names, report.period.parts.len(), told))
 }
 
@@ -215,7 +213,7 @@ fn tokens(report: &Report) -> Chart<'_> {
 }
 
 fn cost(report: &Report) -> Chart<'_> {
-    let all: f64 = report.points.iter().map(|p| p.cost).sum();
+    let all: f64 = of_all(report).map(|p| p.cost).sum();
     Chart {
         title: "Cost in US dollars",
         note: dollars(all) + " in all",

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::format::{count, dollars, escape, millis};
-use super::series::backlog;
+use super::series::{backlog, of_all};
 use std::fmt::Write as _;
 
 /// The figures of one part of the time, all tables together.
@@ -67,7 +67,7 @@ pub(super) fn table(html: &mut String, report: &Report) {
 
 fn lines(report: &Report) -> Vec<Line> {
     let mut lines = vec![Line::default(); report.period.parts.len()];
-    for point in &report.points {
+    for point in of_all(report) {
         let Some(line) = lines.get_mut(point.part) else { continue };
         line.rows += point.rows;
         line.requests += point.requests;

@@ -4,6 +4,7 @@
 //! Every text that comes from outside goes through [`format::escape`] where it is put into the page, and the page is ASCII, so that it is
 //! right in every encoding.
 
+mod between;
 mod chart;
 mod charts;
 mod classes;
@@ -18,6 +19,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use between::Between;
 pub use classes::{CLASSES, Classes};
 pub use period::part_seconds;
 
@@ -53,6 +55,8 @@ pub struct Report {
     pub workers: Vec<Worker>,
     /// What all users together have used; `None`: the reader may not look at it.
     pub usage: Option<Vec<Usage>>,
+    /// What is done now and then while it is drawn.
+    pub between: Between,
 }
 
 /// Where and when a page was made, and who reads it.
@@ -252,11 +256,14 @@ pub struct Usage {
 }
 
 /// The page.
-pub fn page(report: &Report) -> String {
+pub fn page(mut report: Report) -> String {
     // Table after table: there may be thousands, and each looks for its own points.
-    let mut sorted = report.clone();
-    sorted.points.sort_by_key(|point| (point.table, point.part));
-    let report = &sorted;
+    let Report { points, between, .. } = &mut report;
+    points.sort_by_key(|point| {
+        between.tick();
+        (point.table, point.part)
+    });
+    let report = &report;
     let mut html = String::with_capacity(100_000);
     let About { database, made_at, time_zone, .. } = &report.about;
     let title = format!("autoembed: {database}, {made_at} {time_zone}");

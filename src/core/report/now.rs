@@ -2,6 +2,7 @@
 
 use super::chart::name_of;
 use super::format::{count, dollars, escape, millis, pace, percent, plural, seconds, short};
+use super::series::of_all;
 use super::{Report, Table};
 use std::fmt::Write as _;
 
@@ -88,7 +89,7 @@ pub(super) fn overview(html: &mut String, report: &Report) {
         ("in a worker's hand", sum(|t| t.in_flight), format!("{} in the last minute", pace(rate))),
         ("rows given up", sum(|t| t.failed), "kept until somebody looks".to_string()),
     ];
-    let of_points = |of: fn(&super::Point) -> i64| report.points.iter().map(of).sum::<i64>();
+    let of_points = |of: fn(&super::Point) -> i64| of_all(report).map(of).sum::<i64>();
     let (requests, failed, inputs, cached) =
         (of_points(|p| p.requests), of_points(|p| p.errors), of_points(|p| p.inputs), of_points(|p| p.cached));
     let slowest = report.times.iter().filter_map(|t| t.p95).reduce(f64::max);
@@ -101,7 +102,7 @@ pub(super) fn overview(html: &mut String, report: &Report) {
             slowest.map_or("-".to_string(), millis),
             format!("95 % were faster in the worst {}", seconds(period.seconds)),
         ),
-        ("tokens", fitting(of_points(|p| p.tokens)), dollars(report.points.iter().map(|p| p.cost).sum())),
+        ("tokens", fitting(of_points(|p| p.tokens)), dollars(of_all(report).map(|p| p.cost).sum())),
         ("texts remembered", percent(cached, inputs + cached), format!("{} not sent", count(cached))),
     ];
     html.push_str("<div class=\"figures\">");

@@ -52,7 +52,15 @@ pub(super) fn tables_ranked(report: &Report) -> Vec<usize> {
 /// What was done for one table: [`super::page`] has the points in the tables' order.
 pub(super) fn of_table(report: &Report, table: usize) -> impl Iterator<Item = &Point> {
     let begin = report.points.partition_point(|point| point.table < table);
-    report.points[begin..].iter().take_while(move |point| point.table == table)
+    report.points[begin..].iter().take_while(move |point| {
+        report.between.tick();
+        point.table == table
+    })
+}
+
+/// What was done for all tables.
+pub(super) fn of_all(report: &Report) -> impl Iterator<Item = &Point> {
+    report.points.iter().inspect(move |_| report.between.tick())
 }
 
 /// Seconds of a part, as far as it is over.
@@ -80,6 +88,7 @@ pub(super) fn backlog(report: &Report, table: usize) -> Vec<Option<f64>> {
     parts
         .into_iter()
         .map(|(most, left, rows)| {
+            report.between.tick();
             let level = most.or(held);
             held = left.or(most).or(held.map(|held| (held - rows).max(0)));
             level.map(|n| n as f64)

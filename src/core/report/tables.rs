@@ -4,8 +4,9 @@ use super::chart::{Series, name_of, spark};
 use super::charts::age;
 use super::format::{count, dollars, escape, millis, number, pace, pace_unit, percent, plural, seconds, shortened};
 use super::now::Mood;
-use super::series::{backlog, length, of_table, ranked};
+use super::series::{backlog, length, of_all, of_table, ranked};
 use super::{MOST_LINES, MOST_TABLES, Point, Report, Table};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// With more tables than this, each has less room.
@@ -198,22 +199,30 @@ pub(super) fn failures(html: &mut String, report: &Report) {
 
 /// What each model did and cost.
 pub(super) fn models(html: &mut String, report: &Report) {
-    let rows: Vec<Vec<String>> = ranked(report.points.iter().map(|p| (p.model.clone(), p.requests as f64)))
+    let mut sums: HashMap<&str, Point> = HashMap::new();
+    for point in of_all(report) {
+        let sum = sums.entry(&point.model).or_default();
+        sum.rows += point.rows;
+        sum.requests += point.requests;
+        sum.errors += point.errors;
+        sum.inputs += point.inputs;
+        sum.cached += point.cached;
+        sum.tokens += point.tokens;
+        sum.cost += point.cost;
+    }
+    let rows: Vec<Vec<String>> = ranked(sums.iter().map(|(model, sum)| ((*model).to_string(), sum.requests as f64)))
         .into_iter()
         .map(|model| {
-            let sum = |of: fn(&Point) -> i64| report.points.iter().filter(|p| p.model == model).map(of).sum::<i64>();
-            let cost: f64 = report.points.iter().filter(|p| p.model == model).map(|p| p.cost).sum();
-            let (requests, errors, inputs, cached) =
-                (sum(|p| p.requests), sum(|p| p.errors), sum(|p| p.inputs), sum(|p| p.cached));
+            let sum = &sums[model.as_str()];
             vec![
                 model.clone(),
-                count(sum(|p| p.rows)),
-                count(requests),
-                percent(errors, requests),
-                count(inputs),
-                percent(cached, inputs + cached),
-                count(sum(|p| p.tokens)),
-                dollars(cost),
+                count(sum.rows),
+                count(sum.requests),
+                percent(sum.errors, sum.requests),
+                count(sum.inputs),
+                percent(sum.cached, sum.inputs + sum.cached),
+                count(sum.tokens),
+                dollars(sum.cost),
             ]
         })
         .collect();

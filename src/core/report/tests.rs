@@ -85,7 +85,7 @@ fn tags(html: &str) -> Vec<String> {
 #[test]
 fn a_page_needs_nothing_else_and_runs_nothing() {
     for report in [Report::default(), busy(1), busy(3), busy(60)] {
-        let html = page(&report);
+        let html = page(report.clone());
         assert!(html.is_ascii());
         let names: HashSet<String> = tags(&html).into_iter().collect();
         for forbidden in
@@ -135,7 +135,7 @@ fn texts_are_texts() {
         vec![Progress { table: bad(), kind: bad(), percent: f64::NAN, state: bad(), ..Progress::default() }];
     report.workers = vec![Worker { pid: 1, kind: bad(), state: bad(), started: bad() }];
     report.usage = Some(vec![Usage { model: bad(), day: bad(), ..Usage::default() }]);
-    let html = page(&report);
+    let html = page(report.clone());
     assert!(!tags(&html).iter().any(|tag| tag.contains("script")));
     let escaped = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;&#128512;&amp;amp;&#65533;&#65533;";
     assert!(html.matches(escaped).count() >= 25, "{}", html.matches(escaped).count());
@@ -144,7 +144,7 @@ fn texts_are_texts() {
 
 #[test]
 fn it_says_so_where_there_is_nothing() {
-    let html = page(&Report::default());
+    let html = page(Report::default());
     for told in [
         "no table here",
         "No row was embedded",
@@ -161,30 +161,30 @@ fn it_says_so_where_there_is_nothing() {
     report.tables[0] =
         Table { pending: None, in_flight: None, failed: None, embedded: None, ..report.tables[0].clone() };
     report.points.clear();
-    assert!(page(&report).contains("Policies hide rows of this table from the reader"));
+    assert!(page(report.clone()).contains("Policies hide rows of this table from the reader"));
     // Not the built-in model's tokens, nor a price that nobody has told.
     let mut report = busy(1);
     report.points.iter_mut().for_each(|p| p.cost = 0.0);
-    assert!(page(&report).contains("No price is known"));
+    assert!(page(report.clone()).contains("No price is known"));
     report.points.iter_mut().for_each(|p| p.tokens = 0);
-    assert!(page(&report).contains("the built-in model has none"));
+    assert!(page(report.clone()).contains("the built-in model has none"));
 }
 
 /// All are told apart by it where there is but one of them, and a long one leaves room for the picture.
 #[test]
 fn pictures_name_what_they_show() {
-    let html = page(&busy(1));
+    let html = page(busy(1));
     for name in ["public.table_0", "http_503", "model-0", "answered", "failed"] {
         assert!(html.contains(&format!("<span>{name}</span></li>")), "{name}");
     }
     let mut report = busy(2);
     report.tables[0].name = "n".repeat(200);
-    let html = page(&report);
+    let html = page(report.clone());
     let name = "n".repeat(200);
     assert_eq!(html.matches(&name).count(), 3, "twice for who points at a legend, and with its figures");
     // A figure that is small has as many digits as it needs.
     report.points.iter_mut().for_each(|p| p.cost = 1e-9);
-    assert!(page(&report).contains(">$1e-9<") && !page(&report).contains("$&lt;"));
+    assert!(page(report.clone()).contains(">$1e-9<") && !page(report.clone()).contains("$&lt;"));
     // What is heard where nothing is seen.
     let label = html.split("aria-label=\"").find(|label| label.starts_with("Requests that failed")).unwrap();
     assert!(
@@ -198,11 +198,11 @@ fn pictures_name_what_they_show() {
 #[test]
 fn what_is_wrong_is_said_first() {
     let mut report = busy(3);
-    assert!(page(&report).contains("Nothing needs anybody"));
+    assert!(page(report.clone()).contains("Nothing needs anybody"));
     report.tables[2].state = "blocked: no key; give one".to_string();
     report.tables[1].failed = Some(3);
     report.workers.clear();
-    let html = page(&report);
+    let html = page(report.clone());
     assert!(!html.contains("Nothing needs anybody"));
     assert!(html.contains("public.table_2 is blocked: no key; give one"));
     assert!(html.contains("Rows wait, and no worker serves this database"));
@@ -210,29 +210,29 @@ fn what_is_wrong_is_said_first() {
     let place = |text: &str| html.find(text).unwrap();
     assert!(place("<h3>public.table_2</h3>") < place("<h3>public.table_0</h3>"), "what needs somebody comes first");
     report.tables[0].state = "active: waiting for the API, which answered: no".to_string();
-    assert!(page(&report).contains("public.table_0: waiting for the API, which answered: no"));
+    assert!(page(report.clone()).contains("public.table_0: waiting for the API, which answered: no"));
     // The worst comes first, whatever it is.
-    let said = page(&report);
+    let said = page(report.clone());
     assert!(said.find("no worker serves").unwrap() < said.find("waiting for the API, which answered").unwrap());
     let mut held = busy(1);
     (held.tables[0].state, held.tables[0].pending) = ("paused".to_string(), Some(7));
-    assert!(page(&held).contains("public.table_0 is paused; 7 rows wait"));
+    assert!(page(held.clone()).contains("public.table_0 is paused; 7 rows wait"));
     // A standby has no worker, and needs none.
     report.about.is_standby = true;
-    assert!(!page(&report).contains("no worker serves"));
+    assert!(!page(report.clone()).contains("no worker serves"));
 }
 
 #[test]
 fn with_many_tables_it_stays_small() {
-    let sizes = [3, 50, 500].map(|tables| page(&busy(tables)).len());
+    let sizes = [3, 50, 500].map(|tables| page(busy(tables)).len());
     println!("{sizes:?} bytes with 3, 50 and 500 tables");
     assert!(sizes[0] < 210_000 && sizes[1] < 330_000 && sizes[2] < 340_000, "{sizes:?}");
-    assert!(page(&busy(500)).contains("And 450 more"));
+    assert!(page(busy(500)).contains("And 450 more"));
 }
 
 #[test]
 fn figures_are_those_of_the_points() {
-    let html = page(&busy(1));
+    let html = page(busy(1));
     let rows: i64 = (0..97).map(|part| 9000 + 7 * part).sum();
     assert!(html.contains(&format!("{} rows in all", format::count(rows))));
     assert!(html.contains("97 of 1,164 (8.3 %)"), "requests that failed");
@@ -253,15 +253,17 @@ fn figures_are_those_of_the_points() {
     // And where there is little, not as thousandths of a row.
     let mut report = busy(1);
     report.points.iter_mut().for_each(|p| p.rows = 30);
-    assert!(page(&report).contains("Rows embedded a minute") && page(&report).contains("13:15: 2 rows/min"));
+    assert!(
+        page(report.clone()).contains("Rows embedded a minute") && page(report.clone()).contains("13:15: 2 rows/min")
+    );
     report.points.iter_mut().for_each(|p| p.rows = i64::from(p.part == 9));
-    assert!(page(&report).contains("Rows embedded an hour") && page(&report).contains("4 rows/h"));
+    assert!(page(report.clone()).contains("Rows embedded an hour") && page(report.clone()).contains("4 rows/h"));
     // A place outside of the time is no reason to fail.
     let mut report = busy(1);
     report.points[0].part = 5000;
     report.times[0].part = 5000;
     report.errors[0].part = 5000;
-    page(&report);
+    page(report.clone());
 }
 
 #[test]
@@ -430,4 +432,26 @@ fn figures_as_people_read_them() {
     assert_eq!(escape("a<b>&\"'\n\u{7}"), "a&lt;b&gt;&amp;&quot;&#39; \u{fffd}");
     assert_eq!(ascii("caf\u{e9} \u{1F600}"), "caf&#233; &#128512;");
     assert_eq!(shortened("abc def", 3) + &shortened("abc", 3), "abc...abc");
+}
+
+/// It looks now and then whether it is still wanted, and can be given up there.
+#[test]
+fn a_page_of_many_tables_looks_around() {
+    use std::cell::Cell;
+    thread_local! {
+        static LOOKS: Cell<u32> = const { Cell::new(0) };
+    }
+    let many = |look: fn()| {
+        let mut report = busy(60);
+        let points = report.points.clone();
+        report.points = points.into_iter().cycle().take(200_000).collect();
+        report.between = Between::new(look);
+        report
+    };
+    page(many(|| LOOKS.with(|looks| looks.set(looks.get() + 1))));
+    let looks = LOOKS.with(Cell::get);
+    // Each point is looked at several times.
+    assert!(looks > 5 * 200_000 / 4096, "{looks}");
+    let given_up = std::panic::catch_unwind(|| page(many(|| panic!("not wanted"))));
+    assert!(given_up.is_err());
 }
