@@ -74,7 +74,10 @@ fn g34_a_restore_by_who_may_only_grant_the_owners_role() {
         let mut restorer = site.cluster.client_as(database, role);
         restorer.run("SET application_name = 'pg_restore'");
         let mut db = site.cluster.client(database);
-        db.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
+        db.run("CREATE EXTENSION autoembed CASCADE");
+        // It has looked for a restore before there is a vectorizer.
+        let _ = site.cluster.wait_worker(database, PATIENCE);
+        db.run("SELECT pg_sleep(1); CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
         db.run("INSERT INTO notes VALUES (1, 'a note')");
         (restorer, db)
     };
