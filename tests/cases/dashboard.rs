@@ -3,25 +3,40 @@
 
 use autoembed_stub::Fault;
 use autoembed_tests::site::PATIENCE;
-use autoembed_tests::{Db, Site};
+use autoembed_tests::{Db, Site, eventually};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use yaml_rust2::{Yaml, YamlLoader};
 
-const QUERIES: &str = include_str!("../../examples/grafana/postgres_exporter.yaml");
+pub(crate) const QUERIES: &str = include_str!("../../examples/grafana/postgres_exporter.yaml");
 const OVER_PROMETHEUS: &str = include_str!("../../examples/grafana/autoembed-prometheus.json");
 const OVER_POSTGRESQL: &str = include_str!("../../examples/grafana/autoembed-postgresql.json");
-const PAGE: &str = include_str!("../../docs/watching.md");
+pub(crate) const PAGE: &str = include_str!("../../docs/watching.md");
 
 /// One query of the exporter.
-struct Query {
-    name: String,
-    sql: String,
+pub(crate) struct Query {
+    pub(crate) name: String,
+    pub(crate) sql: String,
     /// Columns with what they are used for.
-    columns: Vec<(String, String)>,
+    pub(crate) columns: Vec<(String, String)>,
 }
 
-fn queries() -> Vec<Query> {
+impl Query {
+    /// Columns that tell series apart.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|(_, usage)| usage == "LABEL").map(|(column, _)| column.as_str())
+    }
+
+    /// Columns that are metrics, with their kind.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.columns
+            .iter()
+            .filter(|(_, usage)| usage != "LABEL")
+            .map(|(column, usage)| (column.as_str(), usage.as_str()))
+    }
+}
+
+pub(crate) fn queries() -> Vec<Query> {
     let file = YamlLoader::load_from_str(QUERIES).expect("it is YAML").remove(0);
     let all = file.into_hash().expect("queries by name");
     let text = |yaml: &Yaml| yaml.as_str().expect("a text").to_owned();
@@ -38,8 +53,11 @@ fn queries() -> Vec<Query> {
         .collect()
 }
 
+/// A name that wants quoting wherever it goes.
+pub(crate) const ODD: &str = r#""Odd \ ""name""#;
+
 /// A site where there is something of everything, and the role that the documentation makes.
-fn scene() -> (Site, Db) {
+pub(crate) fn scene() -> (Site, Db) {
     let mut site = Site::with_messages();
     site.fault(Fault::Poison("bad".to_owned()));
     site.db.run("INSERT INTO messages (content) VALUES ('good'), ('bad')");
@@ -48,10 +66,19 @@ fn scene() -> (Site, Db) {
     site.stub.hold();
     site.db.run("SELECT autoembed.backfill('messages', force => true)");
     site.wait_held(1);
+    // Another model, while the index of the old one's vectors is to be built still.
+    site.db.run(&format!(
+        "CREATE TABLE pages (id int PRIMARY KEY, body text); INSERT INTO pages SELECT i, 'page ' || i FROM generate_series(1, 10100) i; ANALYZE pages;
+         CREATE TABLE {ODD} (id int PRIMARY KEY, body text)"
+    ));
+    site.create_model("next", "");
+    site.enable("pages", "body", "");
+    site.enable(ODD, "body", "");
+    site.db.run("SELECT autoembed.set_model('pages', 'next')");
     let statements: Vec<&str> =
         sql_of(PAGE).filter(|sql| sql.contains("ROLE watcher") || sql.contains("GRANT")).collect();
     assert!(statements.len() == 1, "the page makes the role in one place: {statements:?}");
-    site.db.run(&statements[0].replace("messages, documents", "messages"));
+    site.db.run(&statements[0].replace("messages, documents", &format!("messages, pages, {ODD}")));
     let watcher = site.session_as("watcher");
     (site, watcher)
 }
@@ -91,23 +118,23 @@ fn each_metric_is_there() {
                 }
             }
             // Two series of the same labels would fail the whole scrape.
-            let labels: Vec<String> = query
-                .columns
-                .iter()
-                .filter(|(_, usage)| usage == "LABEL")
-                .map(|(column, _)| row[column].to_string())
-                .collect();
+            let labels: Vec<String> = query.labels().map(|column| row[column].to_string()).collect();
             assert!(names.insert(format!("{} {labels:?}", query.name)), "{}: {labels:?} twice", query.name);
         }
     }
-    let one = |db: &mut Db, name: &str, column: &str| {
+    let mut all = |name: &str, column: &str| {
         let sql = queries().into_iter().find(|q| q.name == name).unwrap().sql;
-        db.text(&format!("SELECT {column} FROM ({sql}) q"))
+        watcher.column(&format!("SELECT {column} FROM ({sql}) q ORDER BY 1"))
     };
-    assert_eq!(one(&mut watcher, "autoembed_vectorizer", "embedded_total || ' ' || failed"), "1 1");
-    assert_eq!(one(&mut watcher, "autoembed_health", "healthy || ' ' || workers"), "1 1");
-    assert_eq!(one(&mut watcher, "autoembed_failed", "rows"), "1");
-    assert_eq!(one(&mut watcher, "autoembed_progress", "kind"), "backfill");
+    let vectorizers = all("autoembed_vectorizer", "concat_ws(' ', source, embedded_total, failed)");
+    assert_eq!(vectorizers, [&format!("{ODD} 0 0"), "messages 1 1", "pages 0 0"]);
+    assert_eq!(all("autoembed_health", "healthy || ' ' || workers"), ["1 1"]);
+    assert_eq!(all("autoembed_failed", "rows"), ["1"]);
+    eventually("it tells of all that is under way", PATIENCE, || {
+        let progress = all("autoembed_progress", "source || ' ' || kind");
+        let wanted = ["messages backfill", "pages backfill", "pages index", "pages model change"];
+        if progress == wanted { Ok(()) } else { Err(format!("{progress:?}")) }
+    });
     site.stub.release();
 }
 
@@ -139,34 +166,35 @@ fn panels(json: &str) -> Vec<Value> {
     panels
 }
 
+/// What the pictures over Prometheus ask for, and the lists to choose from.
+pub(crate) fn expressions() -> Vec<String> {
+    let board: Value = serde_json::from_str(OVER_PROMETHEUS).unwrap();
+    let variables = board["templating"]["list"].as_array().unwrap().iter();
+    let variables = variables.filter_map(|v| v["query"]["query"].as_str().map(str::to_owned));
+    let targets =
+        panels(OVER_PROMETHEUS).into_iter().flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default());
+    let targets = targets.map(|target| target["expr"].as_str().expect("PromQL").to_owned());
+    targets.chain(variables).collect()
+}
+
+/// The extension's metrics in an expression.
+pub(crate) fn metrics_of(expression: &str) -> Vec<&str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("autoembed_")).collect()
+}
+
 #[test]
 fn pictures_ask_for_metrics_that_there_are() {
     let given: HashMap<String, HashSet<String>> = queries()
         .iter()
         .flat_map(|q| {
-            let labels: HashSet<String> =
-                q.columns.iter().filter(|(_, u)| u == "LABEL").map(|(c, _)| c.clone()).collect();
-            q.columns
-                .iter()
-                .filter(|(_, u)| u != "LABEL")
-                .map(move |(c, _)| (format!("{}_{c}", q.name), labels.clone()))
-                .collect::<Vec<_>>()
+            let labels: HashSet<String> = q.labels().map(str::to_owned).collect();
+            q.metrics().map(move |(c, _)| (format!("{}_{c}", q.name), labels.clone())).collect::<Vec<_>>()
         })
         .collect();
     let mut used = HashSet::new();
-    let board: Value = serde_json::from_str(OVER_PROMETHEUS).unwrap();
-    let variables = board["templating"]["list"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|v| v["query"]["query"].as_str().map(str::to_owned));
-    let expressions = panels(OVER_PROMETHEUS)
-        .into_iter()
-        .flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default())
-        .map(|target| target["expr"].as_str().expect("PromQL").to_owned());
-    for expression in expressions.chain(variables) {
-        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let metrics: Vec<&str> = words.filter(|word| word.starts_with("autoembed_")).collect();
+    for expression in expressions() {
+        let metrics = metrics_of(&expression);
         assert!(!metrics.is_empty(), "{expression}");
         for metric in metrics {
             let labels = given.get(metric).unwrap_or_else(|| panic!("no query gives {metric}: {expression}"));

@@ -3,6 +3,7 @@
 use autoembed_tests::cluster::crash_lines;
 use autoembed_tests::wait::seconds;
 use autoembed_tests::{Cluster, Stop, eventually};
+use std::path::Path;
 
 #[test]
 fn a_cluster_starts_answers_and_leaves_nothing() {
@@ -109,6 +110,31 @@ fn values_read_as_psql_shows_them() {
     assert!(std::panic::catch_unwind(|| error.clone_with_hint("set one here").assert("42704", "absent")).is_err());
     let odd = "it's \\ \"odd\" é";
     assert_eq!(db.text(&format!("SELECT {}", autoembed_tests::db::literal(odd))), odd);
+}
+
+#[test]
+fn a_program_beside_a_server_ends_with_its_test() {
+    let cluster = Cluster::builder().start();
+    let mut program =
+        cluster.beside(Path::new("/bin/sh"), &["-c", "echo $GIVEN $HOME; exec sleep 1000"], &[("GIVEN", "this")]);
+    program.until("it has said what it was given", || match program_log(&cluster) {
+        log if log == "this\n" => Ok(()),
+        log => Err(log),
+    });
+    let pid = program.pid();
+    assert!(process_exists(pid));
+    drop(program);
+    assert!(!process_exists(pid), "it still runs");
+    let mut ended = cluster.beside(Path::new("/bin/sh"), &["-c", "echo why; exit 3"], &[]);
+    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        ended.until("what never comes", || Err::<(), _>("nothing".to_owned()));
+    }));
+    let said = waited.unwrap_err().downcast::<String>().unwrap();
+    assert!(said.contains("exit status: 3") && said.contains("why"), "{said}");
+}
+
+fn program_log(cluster: &Cluster) -> String {
+    std::fs::read_to_string(cluster.socket_dir().join("sh.log")).unwrap_or_default()
 }
 
 trait WithHint {

@@ -87,12 +87,12 @@ fn g09_a_worker_that_is_terminated_comes_back() {
 #[test]
 fn g09_a_restart_with_a_backlog() {
     let mut site = Site::with_messages();
-    let port = site.stub_gone();
+    site.stub_gone();
     site.insert(1, 500);
     let took = site.cluster.restart(Stop::Fast);
     println!("fast stop with a backlog: {took:?}");
     assert!(took < seconds(5), "{took:?}");
-    site.stub_back(port);
+    site.stub_back();
     site.reconnect();
     assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 500);
 }

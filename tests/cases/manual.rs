@@ -71,7 +71,7 @@ fn what_fails_without_a_worker_is_kept() {
 fn embed_pending_while_the_server_is_away() {
     let mut site = Site::workerless().model("timeout => '1 s'").start();
     site.messages("");
-    let port = site.stub_gone();
+    site.stub_gone();
     site.insert(1, 5);
     let start = Instant::now();
     match site.db.try_rows("SELECT autoembed.embed_pending()") {
@@ -82,7 +82,7 @@ fn embed_pending_while_the_server_is_away() {
         }
     }
     assert!(start.elapsed() < seconds(20), "{:?}", start.elapsed());
-    site.stub_back(port);
+    site.stub_back();
     site.db.until_true(
         "(SELECT autoembed.embed_pending() >= 0) AND (SELECT count(*) = 5 FROM messages WHERE embedding IS NOT NULL)",
         "SELECT * FROM autoembed.status",

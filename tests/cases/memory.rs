@@ -50,9 +50,9 @@ fn a_failed_request_leaves_its_followers_in_the_queue() {
     site.wait_held(1);
     site.db.run("INSERT INTO messages (content) VALUES ('the same'), ('another')");
     site.wait_held(2);
-    let port = site.stub_gone();
+    site.stub_gone();
     site.until_state("messages", "active: waiting");
-    site.stub_back(port);
+    site.stub_back();
     assert_eq!(site.settle("messages", "content"), 3);
     assert_eq!(site.failed("messages"), 0);
     // The same when the worker dies meanwhile.

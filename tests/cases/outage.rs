@@ -16,11 +16,10 @@ fn g01_the_server_stops_in_the_middle_of_a_thousand_inserts() {
     let mut site = Site::with_messages();
     let mut writer = site.session();
     let mut slowest = Duration::ZERO;
-    let mut port = 0;
     let mut gone = Instant::now();
     for n in 1..=1000 {
         if n == 300 {
-            port = site.stub_gone();
+            site.stub_gone();
             gone = Instant::now();
         }
         let start = Instant::now();
@@ -31,7 +30,7 @@ fn g01_the_server_stops_in_the_middle_of_a_thousand_inserts() {
     std::thread::sleep(outage().saturating_sub(inserted));
     assert!(site.db.int("SELECT count(*) FROM messages WHERE embedding IS NULL") > 0, "the outage was no outage");
     let away = gone.elapsed();
-    site.stub_back(port);
+    site.stub_back();
     let back = Instant::now();
     assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE + outage()), 1000);
     println!("away {away:?}; slowest INSERT {slowest:?}; all vectors {:?} after it was back", back.elapsed());

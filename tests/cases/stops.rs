@@ -37,7 +37,7 @@ fn stop_and_start(site: &mut Site, mode: Stop, what: &str) {
 fn g13_stops_while_the_worker_waits_for_a_lock() {
     let mut site = Site::builder().setting("max_prepared_transactions", "2").start();
     site.messages("");
-    let port = site.stub_gone();
+    site.stub_gone();
     site.insert(1, 20);
     // A prepared transaction: no session whose end would free the lock.
     site.db.run("BEGIN; LOCK TABLE autoembed.job; PREPARE TRANSACTION 'in the way'");
@@ -56,7 +56,7 @@ fn g13_stops_while_the_worker_waits_for_a_lock() {
         stop_and_start(&mut site, mode, "the worker waits for a lock");
     }
     site.db.run("ROLLBACK PREPARED 'in the way'");
-    site.stub_back(port);
+    site.stub_back();
     assert_eq!(site.settle_within("messages", "content", "embedding", PATIENCE * 2), 20);
 }
 

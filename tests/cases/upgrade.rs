@@ -35,15 +35,14 @@ fn scene(log: &str) -> Site {
 }
 
 /// What waits when the old server is left: changes that nobody embeds there.
-fn leave_work(site: &mut Site) -> u16 {
-    let port = site.stub_gone();
+fn leave_work(site: &mut Site) {
+    site.stub_gone();
     site.db.run("UPDATE messages SET content = 'waiting ' || id WHERE id <= 3; INSERT INTO posts VALUES (21, 'waiting', 'post')");
     site.db.until_true(
         "(SELECT sum(pending + in_flight) FROM autoembed.status) = 8",
         "SELECT * FROM autoembed.status",
         PATIENCE,
     );
-    port
 }
 
 fn settle(db: &mut Db, table: &str, text: &str, filter: &str) {
@@ -93,13 +92,13 @@ fn run(cluster: &Cluster, name: &str, arguments: &[&str]) {
 #[test]
 fn g34_a_parallel_dump_and_restore() {
     let mut site = scene("warning");
-    let port = leave_work(&mut site);
+    leave_work(&mut site);
     let folder = site.cluster.socket_dir().join("dump").display().to_string();
     run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "directory", "-j", "3", "-f", &folder]);
     // The first database keeps its own waiting rows; they are not to be taken for the other's.
     site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
     site.cluster.client("postgres").run("CREATE DATABASE restored");
-    site.stub_back(port);
+    site.stub_back();
     run(&site.cluster, "pg_restore", &["-d", "restored", "-j", "3", &folder]);
     let mut db = site.cluster.client("restored");
     check(&site, &mut db);
@@ -115,11 +114,11 @@ fn g34_a_restore_stands_still_at_any_place() {
         "UPDATE autoembed.request SET at = at - interval '8 days';
          INSERT INTO autoembed.usage_day (model, day, requests, inputs, tokens) SELECT 'stub', at::date, 1, 1, 1 FROM autoembed.request GROUP BY at::date",
     );
-    let port = leave_work(&mut site);
+    leave_work(&mut site);
     let folder = site.cluster.socket_dir().join("dump").display().to_string();
     run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "directory", "-f", &folder]);
     site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
-    site.stub_back(port);
+    site.stub_back();
     let list = site.cluster.tool("pg_restore").args(["-l", &folder]).output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
     let entries: Vec<&str> = list.lines().filter(|line| !line.starts_with(';')).collect();
@@ -163,12 +162,12 @@ fn g34_a_restore_stands_still_at_any_place() {
 #[test]
 fn g34_nothing_is_embedded_until_a_restore_is_over() {
     let mut site = scene("log");
-    let port = leave_work(&mut site);
+    leave_work(&mut site);
     let file = site.cluster.socket_dir().join("dump").display().to_string();
     run(&site.cluster, "pg_dump", &["-d", DATABASE, "-F", "custom", "-f", &file]);
     site.db.run("SELECT autoembed.disable(source, embedding) FROM autoembed.status");
     site.cluster.client("postgres").run("CREATE DATABASE restored");
-    site.stub_back(port);
+    site.stub_back();
     let mut part = site.cluster.client("restored");
     part.run("SET application_name = 'pg_restore'");
     run(&site.cluster, "pg_restore", &["-d", "restored", &file]);
@@ -203,7 +202,7 @@ fn g34_a_restore_that_is_none_holds_nothing_up() {
 }
 
 /// Makes the catalogue one that no library knows, as an update script of a later version would, or one of long ago.
-fn set_interface(db: &mut Db, number: i32, version: &str) {
+pub(crate) fn set_interface(db: &mut Db, number: i32, version: &str) {
     db.run(&format!(
         "CREATE OR REPLACE VIEW autoembed.interface AS SELECT {number} AS number;
          UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'autoembed'"

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod beside;
 pub mod catalogue;
 pub mod cluster;
 pub mod db;
@@ -26,6 +27,7 @@ pub mod template;
 pub mod vectors;
 pub mod wait;
 
+pub use beside::Beside;
 pub use catalogue::Catalogue;
 pub use cluster::{Builder, Cluster, Stop};
 pub use db::{Db, SqlError};

@@ -272,18 +272,14 @@ impl Site {
         said
     }
 
-    /// Stops the embedding server; gives the port, for [`Site::stub_back`].
-    pub fn stub_gone(&mut self) -> u16 {
-        let port = self.stub.port();
+    /// Stops the embedding server: connections are refused until [`Site::stub_back`].
+    pub fn stub_gone(&mut self) {
         self.stub.stop();
-        port
     }
 
     /// Starts the embedding server again where it was.
-    pub fn stub_back(&mut self, port: u16) {
-        self.stub = eventually("the port is free again", seconds(10), || {
-            Stub::start(config(self.dims).port(port)).map_err(|e| e.to_string())
-        });
+    pub fn stub_back(&mut self) {
+        self.stub = self.stub.again(config(self.dims)).unwrap_or_else(|e| panic!("the embedding server: {e}"));
     }
 }
 

@@ -13,11 +13,11 @@ const KEY: &str = "/etc/postgresql/openai.key";
 #[test]
 fn a_server_that_is_away() {
     let mut site = scene(Site::new());
-    let port = site.stub_gone();
+    site.stub_gone();
     add(&mut site, 11, 30);
     let page = entry("could not reach the server");
     page.until_shown(&mut site);
-    site.stub_back(port);
+    site.stub_back();
     over(&mut site);
     // Elsewhere.
     site.db.run("UPDATE autoembed.models SET url = 'http://127.0.0.1:9/v1' WHERE name = 'mine'");

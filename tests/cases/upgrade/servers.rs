@@ -22,7 +22,7 @@ fn pg_upgrade(newer: Option<PathBuf>) {
     let mut site = scene("debug1");
     let before = VECTORS.map(|sql| site.db.column(sql));
     let old = site.db.major();
-    let port = leave_work(&mut site);
+    leave_work(&mut site);
     let (took, log) = site.cluster.upgrade(newer);
     println!("pg_upgrade took {took:?}");
     // It must be alone in both servers: a worker would write into what it copies.
@@ -36,7 +36,7 @@ fn pg_upgrade(newer: Option<PathBuf>) {
     assert_eq!(new > old, is_newer);
     // The vectors themselves, before anything can be embedded; changed texts keep theirs, or have lost them, as `on_change` has it.
     assert_eq!(VECTORS.map(|sql| db.column(sql)), before);
-    site.stub_back(port);
+    site.stub_back();
     check(&site, &mut db);
 }
 

@@ -79,7 +79,7 @@ impl StubConfig {
         Self { vectors, ..Self::default() }
     }
 
-    /// The same on a given port: a server that comes back where it was.
+    /// The same on a given port.
     pub fn port(mut self, port: u16) -> Self {
         self.listen.set_port(port);
         self

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use crate::answer::Answerer;
 use crate::http::Connection;
+use crate::port::Port;
 use crate::serve::Service;
 use crate::state::State;
 use crate::vectors::Source;
 
 /// A running listener.
 pub(crate) struct Server {
-    address: SocketAddr,
+    port: Port,
     shared: Arc<Shared>,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
@@ -28,25 +29,30 @@ struct Shared {
 }
 
 impl Server {
-    pub(crate) fn start(state: Arc<State>) -> io::Result<Self> {
-        let wanted = state.config.listen;
+    pub(crate) fn start(state: Arc<State>, port: Option<Port>) -> io::Result<Self> {
+        let wanted = port.as_ref().map_or(state.config.listen, Port::address);
         if !wanted.ip().is_loopback() {
             let reason = format!("{wanted} is not a loopback address; the stub must not be reachable from elsewhere");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         let answerer = Answerer::new(Source::open(&state.config)?);
-        // The standard library sets SO_REUSEADDR, so a port that was closed a moment ago can be had again.
-        let listener = TcpListener::bind(wanted)?;
-        let address = listener.local_addr()?;
+        let port = port.map_or_else(|| Port::hold(wanted), Ok)?;
+        // The standard library sets SO_REUSEADDR, so this works beside the socket that keeps the port, and where connections of before
+        // are being closed.
+        let listener = TcpListener::bind(port.address())?;
         let shared =
             Arc::new(Shared { service: Service { state, answerer }, open: Mutex::default(), closed: Condvar::new() });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("stub-listen".to_owned()).spawn(move || theirs.listen(&listener))?;
-        Ok(Self { address, shared, listening: Mutex::new(Some(thread)) })
+        Ok(Self { port, shared, listening: Mutex::new(Some(thread)) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
+    }
+
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
     }
 
     pub(crate) fn stop(&self) {
@@ -54,7 +60,7 @@ impl Server {
         let thread = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
         // The listener waits for a connection: this is its last one.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(5));
+        let _ = TcpStream::connect_timeout(&self.address(), Duration::from_secs(5));
         let _ = thread.join();
         let open = self.shared.connections();
         for stream in open.values() {

@@ -22,7 +22,17 @@ impl Stub {
     /// The address is not on loopback or is taken, or the model's files cannot be opened.
     pub fn start(config: StubConfig) -> io::Result<Self> {
         let state = Arc::new(State::new(config));
-        let server = Server::start(Arc::clone(&state))?;
+        let server = Server::start(Arc::clone(&state), None)?;
+        Ok(Self { state, server })
+    }
+
+    /// After [`Stub::stop`]: another server at the same port, which nobody else had meanwhile. `config.listen` does not matter.
+    ///
+    /// # Errors
+    /// This one listens still, or the model's files cannot be opened.
+    pub fn again(&self, config: StubConfig) -> io::Result<Self> {
+        let state = Arc::new(State::new(config));
+        let server = Server::start(Arc::clone(&state), Some(self.server.port().clone()))?;
         Ok(Self { state, server })
     }
 
@@ -52,7 +62,7 @@ impl Stub {
     }
 
     /// Closes the listener and every connection, held requests included, and waits until all threads have ended. The port
-    /// is free afterwards. Counters and records stay readable. A second call does nothing.
+    /// stays ours, and refuses connections: see [`Stub::again`]. Counters and records stay readable. A second call does nothing.
     pub fn stop(&self) {
         self.server.stop();
     }

@@ -3,13 +3,15 @@
 
 mod client;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use autoembed_stub::{Fault, Script, Stub, StubConfig, Vectors};
+use autoembed_stub::{Fault, Port, Script, Stub, StubConfig, Vectors};
 use client::{Client, openai};
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -41,8 +43,8 @@ fn held_requests_wait_and_then_go_on() {
 }
 
 #[test]
-fn stop_closes_everything_at_once_and_the_port_can_be_had_again() {
-    let stub = Stub::start(config()).unwrap();
+fn stop_closes_everything_at_once_and_the_stub_can_come_back() {
+    let mut stub = Stub::start(config()).unwrap();
     let (port, address) = (stub.port(), stub.address());
     let mut idle = Client::connect(&stub);
     assert_eq!(idle.get("/health").status, 200);
@@ -63,14 +65,60 @@ fn stop_closes_everything_at_once_and_the_port_can_be_had_again() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(idle.read().is_none());
     assert!(held.read().is_none());
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert_eq!(std::net::TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     assert_eq!(stub.stats().in_flight, 0);
     stub.stop();
     for _ in 0..5 {
-        let again = Stub::start(config().port(port)).unwrap();
-        assert_eq!(again.port(), port);
-        assert_eq!(Client::connect(&again).post("/v1/embeddings", &openai(&["a"])).status, 200);
+        stub = stub.again(config()).unwrap();
+        assert_eq!(stub.port(), port);
+        assert_eq!(Client::connect(&stub).post("/v1/embeddings", &openai(&["a"])).status, 200);
+        assert_eq!(stub.again(config()).err().unwrap().kind(), ErrorKind::AddrInUse);
+        stub.stop();
     }
+    // The first who asked has it still, whoever used it since.
+    assert_eq!(Stub::start(config().port(port)).unwrap().port(), port);
+}
+
+/// Whether another program could have this port, which asks for it without sharing it.
+fn can_be_had(address: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    match socket.bind(&address.into()) {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// While a stub is away, and for a time after its end, nobody else is called by those who look for it.
+#[test]
+fn a_port_is_nobody_elses() {
+    let free = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (port, second) = (Port::hold(free()).unwrap(), Port::hold(free()).unwrap());
+    let address = port.address();
+    assert!(address.port() != 0 && address != second.address());
+    let refused = || std::net::TcpStream::connect(address).unwrap_err().kind();
+    assert!(!can_be_had(address) && refused() == ErrorKind::ConnectionRefused);
+    // Given back by all who had it: kept, until so many others were given back.
+    let clone = port.clone();
+    drop(port);
+    drop(clone);
+    assert!(!can_be_had(address) && refused() == ErrorKind::ConnectionRefused);
+    for _ in 0..100 {
+        drop(Port::hold(free()).unwrap());
+    }
+    assert!(!can_be_had(address));
+    eventually_free(address, || drop(Port::hold(free()).unwrap()));
+}
+
+/// Tests beside this one hold ports as well, so it takes no exact number.
+fn eventually_free(address: SocketAddr, one_more: impl Fn()) {
+    for _ in 0..1000 {
+        one_more();
+        if can_be_had(address) {
+            return;
+        }
+    }
+    panic!("a port is never given back");
 }
 
 #[test]

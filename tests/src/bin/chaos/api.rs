@@ -2,8 +2,6 @@
 
 use super::texts::POISON;
 use autoembed_stub::{Do, Fault, Script, Stub, StubConfig, Vectors};
-use autoembed_tests::eventually;
-use autoembed_tests::wait::seconds;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -74,13 +72,11 @@ impl Api {
         self.stub.stop();
     }
 
-    /// There again, with the faults of before. Panics when the port stays taken.
-    pub fn back(&mut self) {
-        let port = self.stub.port();
-        self.stub = eventually("the embedding server has its port again", seconds(20), || {
-            Stub::start(config(self.dims).port(port)).map_err(|e| e.to_string())
-        });
+    /// There again, with the faults of before.
+    pub fn back(&mut self) -> io::Result<()> {
+        self.stub = self.stub.again(config(self.dims))?;
         self.stub.script(self.script.clone());
+        Ok(())
     }
 
     /// Holds requests back until [`Api::release`].

@@ -94,7 +94,7 @@ impl Director<'_> {
             Action::ApiGone => {
                 self.api.gone();
                 std::thread::sleep(dice.ms(200, 2500));
-                self.api.back();
+                self.api.back().map_err(|e| format!("the embedding server did not come back: {e}"))?;
                 Ok(Some("absences of the API"))
             }
             Action::ApiHolds => {
