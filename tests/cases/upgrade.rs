@@ -190,7 +190,10 @@ fn g34_a_restore_that_is_none_holds_nothing_up() {
     let mut nobody = site.cluster.client_as("fresh", "nobody");
     nobody.run("SET application_name = 'pg_restore'");
     let mut db = site.cluster.client("fresh");
-    db.run("CREATE EXTENSION autoembed CASCADE; CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
+    db.run("CREATE EXTENSION autoembed CASCADE");
+    // It has looked for a restore before there is a vectorizer.
+    let _ = site.cluster.wait_worker("fresh", PATIENCE);
+    db.run("SELECT pg_sleep(1); CREATE TABLE notes (id int PRIMARY KEY, body text); SELECT autoembed.enable('notes', 'body')");
     db.run("INSERT INTO notes VALUES (1, 'a note')");
     db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
     // By who may, into a database that has been at work.

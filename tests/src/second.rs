@@ -65,13 +65,11 @@ impl Cluster {
         self.stop(Stop::Fast);
         let (data, new) = (self.data(), self.socket_dir().join("new"));
         let old_programs = self.bindir.clone();
-        match newer {
-            Some(programs) => {
-                template::init(&programs, &new, &self.account, false)?;
-                self.bindir = programs;
-            }
-            None => template::copy_to(&new, &self.account, false)?,
+        if let Some(programs) = newer {
+            self.bindir = programs;
         }
+        // A copy of the template would have the system identifier that the old server has.
+        template::init(&self.bindir, &new, &self.account, false)?;
         std::fs::copy(data.join("postgresql.conf"), new.join("postgresql.conf"))?;
         let start = std::time::Instant::now();
         let mut upgrade = self.tool("pg_upgrade");
