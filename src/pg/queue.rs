@@ -90,17 +90,21 @@ pub struct Lane {
 
 /// All lanes, live ones first. `above`: vectorizer, lane, and the number up to which jobs are not looked for.
 pub fn lanes(above: &[(i32, i16, i64)]) -> Vec<Lane> {
-    const SQL: &str = "SELECT v.id, l.lane::smallint, EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = v.id AND j.lane = l.lane \
-           AND j.id > COALESCE(h.low, 0)) \
-           OR l.lane = 1 AND EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = v.id AND b.walked_at IS NULL), \
+    // In two steps: one that joins them is quadratic where there are no hash joins, and there may be thousands.
+    const IDS: &str = "SELECT v.id FROM autoembed.vectorizer v WHERE NOT v.paused ORDER BY 1";
+    const SQL: &str = "SELECT h.id, h.lane, EXISTS (SELECT FROM autoembed.job j WHERE j.vectorizer_id = h.id AND j.lane = h.lane AND j.id > h.low) \
+           OR h.lane = 1 AND EXISTS (SELECT FROM autoembed.backfill b WHERE b.vectorizer_id = h.id AND b.walked_at IS NULL), \
          (SELECT s.last_value FROM autoembed.job_id_seq s) \
-         FROM autoembed.vectorizer v CROSS JOIN (VALUES (0), (1)) AS l (lane) \
-         LEFT JOIN unnest($1::int[], $2::smallint[], $3::bigint[]) AS h (id, lane, low) ON h.id = v.id AND h.lane = l.lane \
-         WHERE NOT v.paused ORDER BY 2, 1";
-    let ids: Vec<i32> = above.iter().map(|(id, ..)| *id).collect();
-    let lanes: Vec<i16> = above.iter().map(|(_, lane, _)| *lane).collect();
-    let lows: Vec<i64> = above.iter().map(|(.., low)| *low).collect();
+         FROM unnest($1::int[], $2::smallint[], $3::bigint[]) AS h (id, lane, low)";
+    let above: HashMap<(i32, i16), i64> = above.iter().map(|(id, lane, low)| ((*id, *lane), *low)).collect();
     as_queue(|| {
+        let known: Vec<i32> = spi::planned(IDS, &[], Mode::Write, |row| row.or_default(1));
+        let (mut ids, mut lanes, mut lows) = (Vec::<i32>::new(), Vec::<i16>::new(), Vec::<i64>::new());
+        for lane in [0_i16, 1] {
+            ids.extend(&known);
+            lanes.extend(known.iter().map(|_| lane));
+            lows.extend(known.iter().map(|id| above.get(&(*id, lane)).copied().unwrap_or(0)));
+        }
         spi::planned(SQL, args![ids, lanes, lows], Mode::Write, |row| Lane {
             vectorizer: row.or_default(1),
             lane: row.or_default(2),
