@@ -91,7 +91,9 @@ fn health_says_what_is_wrong_and_when_it_is_over() {
     site.insert(1, 3);
     site.wait_held(1);
     site.db.run("INSERT INTO messages (content) VALUES ('one more')");
-    assert_eq!((health(&mut site.db, "active"), health(&mut site.db, "healthy")), ("3".to_owned(), "true".to_owned()));
+    // The one more may be on its way already.
+    assert!(["3", "4"].contains(&health(&mut site.db, "active").as_str()));
+    assert_eq!(health(&mut site.db, "healthy"), "true");
     assert!(site.db.yes("SELECT (autoembed.health() ->> 'oldest_pending_seconds')::float >= 0"));
     site.stub.release();
     site.until_idle("messages");
