@@ -31,5 +31,13 @@ done
 say "the same bytes, twice:"
 sed 's/^/    /' "$work/one/target/packages/SHA256SUMS-pg$PG"
 mkdir -p "$TARGET/packages"
-cp "$work"/one/target/packages/* "$TARGET/packages/"
+# Those that lie there may be the ones to be published, with a maintainer's name in them.
+for file in "$work"/one/target/packages/*; do
+  there=$TARGET/packages/$(basename "$file")
+  if [ ! -e "$there" ]; then
+    cp "$file" "$there"
+  elif ! cmp -s "$file" "$there"; then
+    die "$there is another file than the one that was just built twice" "it was built from another commit, or with another DEBFULLNAME or DEBEMAIL; move it away"
+  fi
+done
 rm -rf "$work"

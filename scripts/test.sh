@@ -16,8 +16,8 @@ stage "build and install" install_private
 if [ "$(uname -s)" = Linux ]; then stage "packages" env VERBOSE=1 "$ROOT/scripts/package.sh" --built "$TARGET/release/autoembed-pg$PG"; fi
 printf 'export PG_CONFIG=%q TEST_BUILD_PG_CONFIG=%q\n' "$PRIVATE_PG_CONFIG" "$TEST_BUILD_PG_CONFIG" >"$LOGS/servers.env"
 clients_stages
-beside_stages
 test_stage "tests through SQL" scenarios
+beside_stages
 say_failed_once
 if [ -n "$CLIENTS_NOT_RUN$BESIDE_NOT_RUN" ]; then warn "not run: $CLIENTS_NOT_RUN${BESIDE_NOT_RUN:+${CLIENTS_NOT_RUN:+, }$BESIDE_NOT_RUN}"; fi
 for other in ${PG_ALSO-}; do

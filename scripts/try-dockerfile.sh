@@ -45,7 +45,7 @@ rust_image() {
   tar -C "$(dirname "$toolchain")" --exclude=share/doc/rust/html -cf - "$(basename "$toolchain")" | tar -C "$to/rustup/toolchains" -xf -
   cp -a "${CARGO_HOME:-$HOME/.cargo}/bin"/{rustup,cargo,rustc,rustfmt} "$to/cargo/bin/"
   if [ -n "${QUICK-}" ]; then cp "$CACHE"/tools/pgrx-*/bin/cargo-pgrx "$to/cargo/bin/"; fi
-  # Where all that comes over TLS is signed by a proxy's own authority, as in some companies: cargo trusts what this machine trusts.
+  # Where SSL_CERT_FILE names other authorities than the root's, cargo trusts them as well.
   if [ -r "${SSL_CERT_FILE-}" ]; then
     cp "$SSL_CERT_FILE" "$to/cargo/roots.pem"
     printf '[http]\ncainfo = "/usr/local/cargo/roots.pem"\n' >"$to/cargo/config.toml"

@@ -1,4 +1,4 @@
-# Programs of others beside which scenarios run a server: PgBouncer, postgres_exporter; sourced, never run. Needs common.sh, apt.sh, stage.sh.
+# Programs of others beside which scenarios run a server: PgBouncer, postgres_exporter; sourced, never run. Needs common.sh, apt.sh, stage.sh, checks.sh.
 # Gives: beside_stages, BESIDE_NOT_RUN, ensure_beside, BESIDE.
 
 # A folder of the cache with a program, or a link to it, under the name that the scenarios know.
@@ -9,8 +9,11 @@ BESIDE=$CACHE/beside
 beside_package() {
   local package=$1 file=$2 name=$3 new library missing=()
   new=$(mktemp -d "$BESIDE/new.XXXXXX")
-  (cd "$new" && apt-get -qq download "$package" && dpkg-deb -x "$package"_*.deb files) ||
-    die "the package $package could not be had" "run: apt-get download $package; WITHOUT_APT=1 goes on without it"
+  # Lists that are there may be older than the archive: one more try with fresh ones.
+  if ! (cd "$new" && { apt-get -qq download "$package" || { apt_update && apt-get -qq download "$package"; }; } && dpkg-deb -x "$package"_*.deb files); then
+    rm -rf "$new"
+    return 1
+  fi
   case $(ldd "$new/files/$file") in
     *'not found'*)
       # Only what is not there: to name another would bring it up to date.
@@ -43,13 +46,24 @@ ensure_beside() {
   local name=$1 package=$2 file=$3
   if beside_there "$name" "$file"; then return; fi
   rm -f "$BESIDE/$name"
-  beside_package "$package" "$file" "$name"
+  beside_package "$package" "$file" "$name" || return 1
   beside_there "$name" "$file" || die "$name of the package $package does not run" "remove $BESIDE"
 }
 
-# The scenarios of one program. They are ignored by a plain run of the tests, which does not have what is prepared here.
+# The scenarios of one program. They are ignored by a plain run of the tests, which does not have what is prepared here. As the others,
+# one that was late beside others is tried once more, alone, and named.
 beside_scenarios() {
-  env AUTOEMBED_BESIDE="$BESIDE" PG_CONFIG="$PRIVATE_PG_CONFIG" cargo test -p autoembed-tests --test cases -- --ignored "$1"
+  local output=$LOGS/${1%%:*}-on-$PG.log
+  if cargo_beside "$1" 2>&1 | tee "$output"; then return; fi
+  grep -q '^test result: FAILED' "$output" || return 1
+  if grep -q "process didn't exit successfully.*signal" "$output"; then return 1; fi
+  printf '\n==> once more, one by one\n'
+  cargo_beside "$1" --test-threads 1 || return 1
+  failed_tests "$output" >>"$FAILED_ONCE"
+}
+
+cargo_beside() {
+  env AUTOEMBED_BESIDE="$BESIDE" PG_CONFIG="$PRIVATE_PG_CONFIG" cargo test -p autoembed-tests --test cases -- --ignored "$@"
 }
 
 # What was left out, for the last line of a run.
@@ -59,9 +73,8 @@ BESIDE_NOT_RUN=
 beside_stage() {
   local program=$1 scenarios=$2
   shift 2
-  # In a shell of its own: that apt has no lists, and may not fetch them, ends nothing else.
-  if (beside_there "$1" "$3" || { apt_usable && apt_candidate "$2"; }) >/dev/null 2>&1; then
-    stage "$program" ensure_beside "$@"
+  # In a shell of its own: that apt has no lists, may not fetch them, or finds nothing where they say, ends nothing else.
+  if (beside_there "$1" "$3") >/dev/null 2>&1 || (apt_usable && apt_candidate "$2" && ensure_beside "$@" >/dev/null); then
     test_stage "scenarios with $program" beside_scenarios "$scenarios"
   else
     warn "the scenarios with $program are NOT run: it is not there, and not to be had through apt"

@@ -176,19 +176,20 @@ fn points(range: [f64; 2], places: &Places) -> Vec<Point> {
     points
 }
 
-/// How many rows waited at the end of each part with a count: the last of them, less what was written after it. The last request of a burst
-/// is seldom one with a count.
+/// How many rows waited at the end of each part with a count: the last of them, less what was written by requests that began after it; what
+/// a worker had in hand was not counted. The last request of a burst is seldom one with a count.
 fn left(range: [f64; 2], places: &Places) -> HashMap<(usize, usize), i64> {
     const SQL: &str = concat!(
         "SELECT l.source::text, l.embedding::text, l.part, GREATEST(l.last[2] - COALESCE(sum(w.rows), 0), 0)::bigint FROM (",
         of_period!(
-            "r.source, r.embedding, r.model, r.part, max(ARRAY[r.id, r.pending]) AS last",
+            "r.source, r.embedding, r.model, r.part, max(ARRAY[r.id, r.pending, (date_part('epoch', r.at) * 1000)::bigint]) AS last",
             "r.pending IS NOT NULL",
             "r.source, r.embedding, r.model, r.part"
         ),
         ") l LEFT JOIN (",
-        part_of!("t.id, t.source, t.embedding, t.model, t.rows"),
+        part_of!("t.id, t.source, t.embedding, t.model, t.rows, t.at, t.ms"),
         ") w ON w.source = l.source AND w.embedding = l.embedding AND w.model = l.model AND w.part = l.part AND w.id > l.last[1] \
+           AND date_part('epoch', w.at) * 1000 - w.ms >= l.last[3] \
          GROUP BY l.source, l.embedding, l.model, l.part, l.last"
     );
     let mut all: HashMap<(usize, usize), i64> = HashMap::new();

@@ -42,7 +42,7 @@ impl Pooler {
             &format!("pgbouncer.{port}.ini"),
             &format!(
                 "[databases]\n* = host={socket} port=5432\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {socket}\nlisten_port = {port}\n\
-                 auth_type = trust\nauth_file = {}\nadmin_users = postgres\npool_mode = {mode}\ndefault_pool_size = {sessions}\n{prepared}\n{more}\n",
+                 auth_type = trust\nauth_file = {}\nadmin_users = postgres\npool_mode = {mode}\ndefault_pool_size = {sessions}\nserver_round_robin = 1\n{prepared}\n{more}\n",
                 users.display()
             ),
         );
@@ -102,6 +102,26 @@ fn sessions_of(clients: &mut [Db]) -> HashSet<i64> {
     clients.iter_mut().map(|client| client.int("SELECT pg_backend_pid()")).collect()
 }
 
+/// Brings the pool of `shop` to its two sessions; from then on they take turns.
+fn both_sessions(site: &mut Site, clients: &mut [Db]) -> String {
+    const THEIRS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop'";
+    let [one, two, ..] = clients else { panic!("two clients") };
+    std::thread::scope(|threads| {
+        threads.spawn(|| one.until(&format!("SELECT ({THEIRS}) FROM pg_sleep(0.05)"), "2", PATIENCE));
+        threads.spawn(|| two.until(&format!("SELECT ({THEIRS}) FROM pg_sleep(0.05)"), "2", PATIENCE));
+    });
+    assert_eq!(site.db.int(THEIRS), 2, "{} clients, two sessions", clients.len());
+    site.db.text("SELECT clock_timestamp()")
+}
+
+/// That each of the two sessions has had its part of what came since.
+fn assert_both_worked(site: &mut Site, since: &str) {
+    let sql = format!(
+        "SELECT count(DISTINCT query) FROM pg_stat_activity WHERE usename = 'shop' AND state_change > '{since}'"
+    );
+    assert_eq!(site.db.int(&sql), 2);
+}
+
 /// From the table to the search, each step by another client.
 fn all_steps(clients: &mut [Db]) {
     let mut turn = (0..clients.len()).cycle();
@@ -132,6 +152,7 @@ fn all_steps(clients: &mut [Db]) {
         ("SELECT autoembed.resume('notes')", ""),
         ("SELECT autoembed.backfill('notes', force => true) > 0", "t"),
         ("SELECT autoembed.wait('notes', '30 s')", "t"),
+        ("SELECT autoembed.embed_pending('notes')", "0"),
         ("SELECT count(embedding) FROM notes", "10"),
     ] {
         assert_eq!(clients[next()].text(sql), wanted, "{sql}");
@@ -144,7 +165,9 @@ fn in_transaction_mode() {
     let mut site = scene();
     let pooler = Pooler::start(&site.cluster, "transaction", 2, "");
     let mut clients: Vec<Db> = (0..4).map(|_| pooler.client("shop")).collect();
+    let since = both_sessions(&mut site, &mut clients);
     all_steps(&mut clients);
+    assert_both_worked(&mut site, &since);
     // A transaction has a session to itself, and what it does is its own until its end; the other clients share the other session.
     clients[0].run("BEGIN; INSERT INTO notes (id, body) VALUES (11, 'text 11')");
     clients[1].run("INSERT INTO notes (id, body) VALUES (12, 'text 12')");
@@ -154,9 +177,7 @@ fn in_transaction_mode() {
     assert_eq!(clients[0].text("SELECT body FROM similar_notes('text 11', 1)"), "text 11");
     clients[0].run("ROLLBACK");
     assert_eq!(clients[1].int("SELECT count(*) FROM notes WHERE id = 11"), 0);
-    assert!(sessions_of(&mut clients).len() <= 2);
-    let theirs = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop'";
-    assert_eq!(site.db.int(theirs), 2, "four clients, two sessions");
+    assert_eq!(sessions_of(&mut clients).len(), 2);
     clients[2].run("SELECT autoembed.disable('notes', drop_column => true)");
     assert_eq!(clients[3].error("SELECT * FROM similar_notes('text 1')").code, "42883");
 }
@@ -164,11 +185,13 @@ fn in_transaction_mode() {
 #[test]
 #[ignore = "needs PgBouncer, which `make test` brings"]
 fn in_statement_mode() {
-    let site = scene();
-    let pooler = Pooler::start(&site.cluster, "statement", 1, "");
+    let mut site = scene();
+    let pooler = Pooler::start(&site.cluster, "statement", 2, "");
     let mut clients: Vec<Db> = (0..3).map(|_| pooler.client("shop")).collect();
+    let since = both_sessions(&mut site, &mut clients);
     all_steps(&mut clients);
-    assert_eq!(sessions_of(&mut clients).len(), 1);
+    assert_both_worked(&mut site, &since);
+    assert_eq!(sessions_of(&mut clients).len(), 2);
     assert!(clients[0].simple_query("BEGIN").is_err());
     autoembed_tests::eventually("PgBouncer says why", PATIENCE, || {
         let log = pooler.program.log();

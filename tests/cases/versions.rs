@@ -62,13 +62,13 @@ fn g31_a_generated_column_with_another_expression() {
 #[test]
 fn g34_a_restore_by_who_may_only_grant_the_owners_role() {
     let mut site = Site::new();
-    if !has(&mut site, 16) {
-        return;
-    }
-    site.db.run(
-        "CREATE ROLE keeper LOGIN; CREATE ROLE granter LOGIN; CREATE ROLE deputy LOGIN;
-         GRANT keeper TO granter WITH ADMIN TRUE, INHERIT FALSE, SET FALSE; GRANT keeper TO deputy WITH INHERIT FALSE, SET TRUE",
-    );
+    let has_kinds = has(&mut site, 16);
+    site.db.run("CREATE ROLE keeper LOGIN; CREATE ROLE granter LOGIN; CREATE ROLE deputy LOGIN NOINHERIT");
+    site.db.run(if has_kinds {
+        "GRANT keeper TO granter WITH ADMIN TRUE, INHERIT FALSE, SET FALSE; GRANT keeper TO deputy WITH INHERIT FALSE, SET TRUE"
+    } else {
+        "GRANT keeper TO deputy"
+    });
     let embeds = |site: &Site, database: &str, role: &str| {
         site.cluster.client("postgres").run(&format!("CREATE DATABASE {database} OWNER keeper"));
         let mut restorer = site.cluster.client_as(database, role);
@@ -81,10 +81,12 @@ fn g34_a_restore_by_who_may_only_grant_the_owners_role() {
         db.run("INSERT INTO notes VALUES (1, 'a note')");
         (restorer, db)
     };
-    let (_granter, mut db) = embeds(&site, "first", "granter");
-    db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
     let told = "pg_restore fills this database";
-    assert!(!site.cluster.log().contains(told));
+    if has_kinds {
+        let (_granter, mut db) = embeds(&site, "first", "granter");
+        db.until("SELECT count(embedding) FROM notes", "1", PATIENCE);
+        assert!(!site.cluster.log().contains(told));
+    }
     // Who can become the owner may be restoring.
     let (deputy, mut db) = embeds(&site, "second", "deputy");
     eventually("the worker waits for the restore", PATIENCE, || {

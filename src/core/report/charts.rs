@@ -16,7 +16,8 @@ pub(super) fn overall(html: &mut String, report: &Report) {
     let _ = write!(
         html,
         "<section><h2>Over time</h2>\n<p>One bar or point stands for {part}, from the time below it on ({zone}). Point at it to see its \
-         figures; all of them are in the table below the pictures.</p>\n<div class=\"charts\">\n"
+         figures{}.</p>\n<div class=\"charts\">\n",
+        if report.points.is_empty() { "" } else { "; all of them are in the table below the pictures" }
     );
     let charts = [
         throughput(report),

@@ -128,6 +128,9 @@ fn sparks(html: &mut String, report: &Report, i: usize) {
     html.push_str("</div>");
 }
 
+/// How many more there are is not asked for.
+const MORE: &str = "<p>And more, which the views have.</p>";
+
 /// What is under way.
 pub(super) fn progress(html: &mut String, report: &Report) {
     if report.progress.is_empty() {
@@ -179,7 +182,7 @@ fn list(html: &mut String, title: &str, note: &str, heads: &[&str], texts: usize
     }
     html.push_str("</tbody></table></div>");
     if rows.len() > MOST_LINES {
-        let _ = write!(html, "<p>And {} more.</p>", rows.len() - MOST_LINES);
+        html.push_str(MORE);
     }
     html.push_str("</section>\n");
 }
