@@ -59,6 +59,8 @@ fn check(site: &Site, db: &mut Db) {
     assert_eq!(db.int("SELECT pending FROM autoembed.status WHERE source = 'quiet'::regclass"), 4);
     let inputs = || {
         let mut inputs = site.inputs();
+        // What a worker asks that has met no server and wants to know whether there is one again: no row's text.
+        inputs.retain(|text| !text.starts_with("hello "));
         inputs.sort();
         inputs.dedup();
         inputs
