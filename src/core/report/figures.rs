@@ -1,22 +1,16 @@
 //! What the pictures show, as a table: for those who hear the page, and for whoever wants the figures themselves.
 
-use super::Report;
 use super::format::{count, dollars, escape, millis};
 use super::series::{backlog, of_all};
+use super::{Point, Report};
 use std::fmt::Write as _;
 
 /// The figures of one part of the time, all tables together.
 #[derive(Debug, Clone, Default)]
 struct Line {
-    rows: i64,
+    sum: Point,
     waiting: Option<f64>,
     times: [Option<f64>; 4],
-    requests: i64,
-    errors: i64,
-    inputs: i64,
-    cached: i64,
-    tokens: i64,
-    cost: f64,
 }
 
 const HEADS: [&str; 13] = [
@@ -52,15 +46,16 @@ pub(super) fn table(html: &mut String, report: &Report) {
     for (part, line) in lines(report).iter().enumerate() {
         let from = report.period.parts[part].as_str();
         let from = from.strip_suffix(":00").filter(|_| minutes).unwrap_or(from);
-        let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td>", escape(from), count(line.rows));
+        let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td>", escape(from), count(line.sum.rows));
         let _ = write!(html, "<td>{}</td>", line.waiting.map_or("-".to_string(), |n| count(n.round() as i64)));
         line.times.iter().for_each(|time| {
             let _ = write!(html, "<td>{}</td>", time.map_or("-".to_string(), millis));
         });
-        for n in [line.requests, line.errors, line.inputs, line.cached, line.tokens] {
+        let Point { requests, errors, inputs, cached, tokens, cost, .. } = line.sum;
+        for n in [requests, errors, inputs, cached, tokens] {
             let _ = write!(html, "<td>{}</td>", count(n));
         }
-        let _ = writeln!(html, "<td>{}</td></tr>", escape(&dollars(line.cost)));
+        let _ = writeln!(html, "<td>{}</td></tr>", escape(&dollars(cost)));
     }
     html.push_str("</tbody></table></div></details>\n");
 }
@@ -69,13 +64,7 @@ fn lines(report: &Report) -> Vec<Line> {
     let mut lines = vec![Line::default(); report.period.parts.len()];
     for point in of_all(report) {
         let Some(line) = lines.get_mut(point.part) else { continue };
-        line.rows += point.rows;
-        line.requests += point.requests;
-        line.errors += point.errors;
-        line.inputs += point.inputs;
-        line.cached += point.cached;
-        line.tokens += point.tokens;
-        line.cost += point.cost;
+        line.sum.add(point);
     }
     for table in 0..report.tables.len() {
         for (line, waiting) in lines.iter_mut().zip(backlog(report, table)) {

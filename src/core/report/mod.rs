@@ -159,6 +159,19 @@ pub struct Point {
     pub left: Option<i64>,
 }
 
+impl Point {
+    /// Adds what was done there; times and backlogs are no sums.
+    fn add(&mut self, other: &Point) {
+        self.requests += other.requests;
+        self.rows += other.rows;
+        self.inputs += other.inputs;
+        self.cached += other.cached;
+        self.tokens += other.tokens;
+        self.cost += other.cost;
+        self.errors += other.errors;
+    }
+}
+
 /// How long things took in one part of the time, in milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {

@@ -204,14 +204,7 @@ pub(super) fn failures(html: &mut String, report: &Report) {
 pub(super) fn models(html: &mut String, report: &Report) {
     let mut sums: HashMap<&str, Point> = HashMap::new();
     for point in of_all(report) {
-        let sum = sums.entry(&point.model).or_default();
-        sum.rows += point.rows;
-        sum.requests += point.requests;
-        sum.errors += point.errors;
-        sum.inputs += point.inputs;
-        sum.cached += point.cached;
-        sum.tokens += point.tokens;
-        sum.cost += point.cost;
+        sums.entry(&point.model).or_default().add(point);
     }
     let rows: Vec<Vec<String>> = ranked(sums.iter().map(|(model, sum)| ((*model).to_string(), sum.requests as f64)))
         .into_iter()
